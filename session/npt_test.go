@@ -79,7 +79,7 @@ func TestTicks(t *testing.T) {
 
 func TestAnchorOverWrap(t *testing.T) {
 	a := Anchor{NPT: NPTSeconds(44.064), RTPTime: 0xffffff00, Rate: 90000, Scale: 1}
-	if got := a.At(0xffffff00 + 90000).Seconds(); got != 45.064 {
+	if got := a.At(a.RTPTime.Add(90000)).Seconds(); got != 45.064 {
 		t.Errorf("At over the wrap = %v, want 45.064", got)
 	}
 	far := a

@@ -58,11 +58,11 @@ func (t *Table) List() []Record {
 
 // Put stores r and tells the watchers.
 func (t *Table) Put(r Record) {
-	r = r.Clone()
+	told := r.Clone()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.records[r.ID] = r
-	t.tell(Change{Record: &r})
+	t.records[r.ID] = r.Clone()
+	t.tell(Change{Record: &told})
 }
 
 // Forget removes a record. Watchers are not told: they saw it end.
@@ -107,7 +107,8 @@ func (t *Table) ForgetTransfer(id string) {
 	delete(t.transfers, id)
 }
 
-// Watch returns every change from now on, in order. The channel is closed when ctx ends, and
+// Watch returns every change from now on, in order; what it carries is shared by all
+// watchers and must not be changed. The channel is closed when ctx ends, and
 // also when the reader lags more than 1024 changes behind: a watcher that was cut off must
 // read the table again.
 func (t *Table) Watch(ctx context.Context) <-chan Change {
