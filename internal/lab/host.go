@@ -1,0 +1,138 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+
+	"github.com/vishvananda/netns"
+)
+
+// onThread runs fn on an OS thread of its own and puts the thread back into the namespace it
+// came from. When that does not work the thread is thrown away instead of given to others.
+func onThread(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		home, err := netns.Get()
+		if err != nil {
+			runtime.UnlockOSThread()
+			done <- err
+			return
+		}
+		defer home.Close()
+		err = fn()
+		if netns.Set(home) == nil {
+			runtime.UnlockOSThread() // else the goroutine ends locked, and with it the thread
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// Do runs fn on an OS thread that is in the namespace ns and returns its error. Sockets fn makes
+// stay in the namespace for ever; goroutines fn starts are not in it.
+func (l *Lab) Do(ns string, fn func() error) error {
+	l.mu.Lock()
+	h, ok := l.spaces[ns]
+	l.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("lab: no namespace %q", ns)
+	}
+	return onThread(func() error {
+		if err := netns.Set(h); err != nil {
+			return fmt.Errorf("lab: enter %s: %w", l.Name(ns), err)
+		}
+		return fn()
+	})
+}
+
+// Command returns a process to be started in the namespace ns; ctx kills it. It runs under
+// `ip netns exec`, which also gives it a /sys of the namespace; where iproute2 is missing under
+// `nsenter --net`, which every Debian has. Both replace themselves by the program, so the pid
+// and signals are the program's own.
+func (l *Lab) Command(ctx context.Context, ns, name string, args ...string) *exec.Cmd {
+	if ip, err := lookIP(); err == nil {
+		return exec.CommandContext(ctx, ip, append([]string{"netns", "exec", l.Name(ns), name}, args...)...)
+	}
+	mount := "--net=" + filepath.Join("/run/netns", l.Name(ns))
+	return exec.CommandContext(ctx, "nsenter", append([]string{mount, "--", name}, args...)...)
+}
+
+// lookIP finds ip(8), also where /sbin is not in the PATH.
+func lookIP() (string, error) {
+	for _, p := range []string{"/usr/sbin/ip", "/sbin/ip"} {
+		if _, err := os.Stat(p); err == nil {
+			return p, nil
+		}
+	}
+	return exec.LookPath("ip")
+}
+
+// Start starts cmd in the namespace ns without any helper program: a child gets the namespace of
+// the thread that forks it.
+func (l *Lab) Start(ns string, cmd *exec.Cmd) error { return l.Do(ns, cmd.Start) }
+
+// Host is where a peer's sockets live. The zero Host is the process's own network; Lab.Host
+// gives that of a namespace. Safe for concurrent use.
+type Host struct {
+	lab *Lab
+	ns  string
+}
+
+// Host returns the network of the namespace ns.
+func (l *Lab) Host(ns string) Host { return Host{lab: l, ns: ns} }
+
+// Do runs fn where the host's sockets live; see Lab.Do.
+func (h Host) Do(fn func() error) error {
+	if h.lab == nil {
+		return fn()
+	}
+	return h.lab.Do(h.ns, fn)
+}
+
+// ListenTCP returns a listener on addr (port 0: any). It speaks plain TCP, never MPTCP, as the
+// servers scas meets do.
+func (h Host) ListenTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPListener, error) {
+	var ln net.Listener
+	err := h.Do(func() (err error) {
+		var lc net.ListenConfig
+		lc.SetMultipathTCP(false)
+		ln, err = lc.Listen(ctx, "tcp", addr.String())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ln.(*net.TCPListener), nil
+}
+
+// ListenUDP returns a socket bound to addr (port 0: any).
+func (h Host) ListenUDP(addr netip.AddrPort) (*net.UDPConn, error) {
+	var c *net.UDPConn
+	err := h.Do(func() (err error) {
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(addr))
+		return err
+	})
+	return c, err
+}
+
+// DialTCP connects to addr.
+func (h Host) DialTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, error) {
+	var c net.Conn
+	err := h.Do(func() (err error) {
+		var d net.Dialer
+		d.SetMultipathTCP(false)
+		c, err = d.DialContext(ctx, "tcp", addr.String())
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), nil
+}
