@@ -1,0 +1,108 @@
+package rtsp
+
+import "strings"
+
+// parts are the pieces of an absolute URL, cut but not decoded.
+type parts struct {
+	scheme, userinfo, host, port, path string
+}
+
+// cutURL cuts an absolute URL. It is false for a relative one.
+func cutURL(url string) (p parts, ok bool) {
+	scheme, rest, ok := strings.Cut(url, "://")
+	if !ok || scheme == "" || strings.ContainsAny(scheme, "/?;=") {
+		return parts{}, false
+	}
+	end := strings.IndexAny(rest, "/?")
+	if end < 0 {
+		end = len(rest)
+	}
+	authority := rest[:end]
+	p = parts{scheme: strings.ToLower(scheme), path: rest[end:]}
+	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
+		p.userinfo, authority = authority[:at], authority[at+1:]
+	}
+	p.host = authority
+	if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
+		p.host, p.port = authority[:colon], authority[colon+1:]
+	}
+	p.host = strings.ToLower(p.host)
+	if p.port == "" {
+		p.port = "554"
+		if p.scheme == "rtsps" {
+			p.port = "322"
+		}
+	}
+	return p, true
+}
+
+// StripUserinfo returns the URL without user name and password.
+func StripUserinfo(url string) string {
+	p, ok := cutURL(url)
+	if !ok || !strings.Contains(url, "@") {
+		return url
+	}
+	start := strings.Index(url, "://") + 3
+	if !strings.HasPrefix(url[start:], p.userinfo+"@") {
+		return url
+	}
+	return url[:start] + url[start+len(p.userinfo)+1:]
+}
+
+// SameURL reports whether two URLs name the same resource: scheme and host in any case, the
+// default port filled in, user info and slashes at the end left out. Relative ones compare as
+// text.
+func SameURL(a, b string) bool {
+	pa, aok := cutURL(a)
+	pb, bok := cutURL(b)
+	if !aok || !bok {
+		return aok == bok && strings.TrimRight(a, "/") == strings.TrimRight(b, "/")
+	}
+	return pa.scheme == pb.scheme && pa.host == pb.host && pa.port == pb.port &&
+		strings.TrimRight(pa.path, "/") == strings.TrimRight(pb.path, "/")
+}
+
+// ResolveControl returns the URL of an SDP control under a base: an absolute control as it is,
+// the base for "*" and "", else both joined by exactly one slash, as every player does it
+// (RFC 2326 C.1.1 says otherwise for a base without one at its end).
+func ResolveControl(base, control string) string {
+	if _, absolute := cutURL(control); absolute {
+		return control
+	}
+	if control == "" || control == "*" {
+		return base
+	}
+	return strings.TrimRight(base, "/") + "/" + strings.TrimLeft(control, "/")
+}
+
+// MatchControl reports whether url, from a SETUP or an RTP-Info entry, names the stream with
+// this control under base. Servers and players write base with another port or host name, so
+// the end of the URL decides when the whole does not.
+func MatchControl(url, base, control string) bool {
+	if control == "" || control == "*" {
+		return SameURL(url, base)
+	}
+	if SameURL(url, ResolveControl(base, control)) || url == control {
+		return true
+	}
+	tail := control
+	if p, absolute := cutURL(control); absolute {
+		tail = p.path
+	}
+	if p, absolute := cutURL(url); absolute {
+		url = p.path
+	}
+	tail = "/" + strings.Trim(tail, "/")
+	return tail != "/" && strings.HasSuffix("/"+strings.Trim(url, "/"), tail)
+}
+
+// BaseURL returns the URL that the controls of a DESCRIBE reply are relative to: Content-Base,
+// Content-Location, or the URL asked for (RFC 2326 C.1.1).
+func BaseURL(reply *Message, requested string) string {
+	for _, name := range []string{"Content-Base", "Content-Location"} {
+		if v := reply.Get(name); v != "" {
+			return ResolveControl(requested, v)
+		}
+	}
+	return requested
+}
