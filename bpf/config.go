@@ -1,0 +1,86 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"time"
+)
+
+// Config is what Open needs to know. The zero value is not valid; start from DefaultConfig.
+type Config struct {
+	LAN            []string           // interfaces towards the terminals, at least one; the device that has the address (the VLAN device, the bridge)
+	WAN            []string           // interfaces towards the servers, at least one
+	Services       map[uint16]Service // service ports; default 554 and 8554 rtsp, 1755 mms, 80 mmsh
+	IPv6Prefix     int                // length a terminal's IPv6 address is cut to before it is looked up, 1 to 128; default 64
+	Mark           uint32             // the one bit of the packet mark that is ours; default 0x20000000
+	Table          int                // routing table of ours; default 8470
+	RulePriority   int                // priority of our ip rules; default 8470
+	SampleInterval time.Duration      // between two samples of one media flow, 10 ms to 1 min; default 200 ms
+	SteerAlways    bool               // steer every subscriber, not only armed ones
+	MaxSubscribers uint32             // default 65536
+	MaxFlows       uint32             // of TCP connections, and as many of UDP media flows; default 131072
+	RingBytes      uint32             // of the ring buffer, a power of two of at least 64 KiB; default 8 MiB
+	ForceClsact    bool               // use clsact even where TCX is available (tests)
+	Log            *slog.Logger       // nil: slog.Default
+}
+
+// DefaultConfig returns the documented defaults; LAN and WAN are for the caller to fill in.
+func DefaultConfig() Config {
+	return Config{
+		Services: map[uint16]Service{
+			554: ServiceRTSP, 8554: ServiceRTSP, 1755: ServiceMMS, 80: ServiceMMSH,
+		},
+		IPv6Prefix:     64,
+		Mark:           0x20000000,
+		Table:          8470,
+		RulePriority:   8470,
+		SampleInterval: 200 * time.Millisecond,
+		MaxSubscribers: 65536,
+		MaxFlows:       131072,
+		RingBytes:      8 << 20,
+	}
+}
+
+// Validate returns all that is wrong with c, joined; nil: Open will not refuse it for its form.
+func (c Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if len(c.LAN) == 0 {
+		bad("lan: no interface named")
+	}
+	if len(c.WAN) == 0 {
+		bad("wan: no interface named")
+	}
+	if len(c.Services) == 0 {
+		bad("services: no port named")
+	}
+	for port, s := range c.Services {
+		if port == 0 || s < ServiceRTSP || s > ServiceMMSH {
+			bad("services: port %d: %v is not a service", port, s)
+		}
+	}
+	if c.IPv6Prefix < 1 || c.IPv6Prefix > 128 {
+		bad("ipv6 prefix: %d is not in 1..128", c.IPv6Prefix)
+	}
+	if bits.OnesCount32(c.Mark) != 1 {
+		bad("mark: %#x is not exactly one bit", c.Mark)
+	}
+	if c.Table < 1 || c.Table >= 253 && c.Table <= 255 {
+		bad("table: %d is not a table of our own", c.Table)
+	}
+	if c.RulePriority < 1 || c.RulePriority > 32765 {
+		bad("rule priority: %d is not in 1..32765", c.RulePriority)
+	}
+	if c.SampleInterval < 10*time.Millisecond || c.SampleInterval > time.Minute {
+		bad("sample interval: %v is not in 10ms..1m", c.SampleInterval)
+	}
+	if c.MaxSubscribers == 0 || c.MaxFlows == 0 {
+		bad("map sizes: must not be 0")
+	}
+	if c.RingBytes < 64<<10 || bits.OnesCount32(c.RingBytes) != 1 {
+		bad("ring: %d is not a power of two of at least 65536", c.RingBytes)
+	}
+	return errors.Join(errs...)
+}
