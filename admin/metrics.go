@@ -1,0 +1,112 @@
+package admin
+
+import (
+	"net/http"
+	"runtime"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"scas/session"
+)
+
+// metrics returns the handler of /metrics, over a registry of its own. Nothing in it names a
+// user, a terminal or a film.
+func (s *Server) metrics() http.HandlerFunc {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		collector{s: s},
+	)
+	h := promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: 4,
+	})
+	return h.ServeHTTP
+}
+
+// collector reads snapshots when it is scraped. It is unchecked (describes nothing): which
+// counters there are is the rooms' affair.
+type collector struct{ s *Server }
+
+func (collector) Describe(chan<- *prometheus.Desc) {}
+
+func (c collector) Collect(out chan<- prometheus.Metric) {
+	metric(out, prometheus.GaugeValue, "scas_build_info", "Always 1; says which build runs.", 1,
+		"version", c.s.cfg.Version, "goversion", runtime.Version())
+
+	sessions := map[string]int{}
+	for _, st := range []session.State{session.Setup, session.Playing, session.Paused, session.Ended} {
+		sessions[string(st)] = 0
+	}
+	steered, lossy := 0, 0
+	for _, r := range c.s.src.Sessions.List() {
+		sessions[string(r.State)]++
+		if r.Steered {
+			steered++
+		}
+		if r.Lossy {
+			lossy++
+		}
+	}
+	gauges(out, "scas_sessions", "Sessions in the table, by state.", sessions)
+	metric(out, prometheus.GaugeValue, "scas_sessions_steered", "Sessions relayed by the splicer.", float64(steered))
+	metric(out, prometheus.GaugeValue, "scas_sessions_lossy", "Sessions of which facts may be missing.", float64(lossy))
+
+	transfers := map[string]int{}
+	for _, st := range []session.TransferState{session.Offered, session.Armed, session.Attached, session.Committed,
+		session.Done, session.Failed, session.Declined, session.Expired, session.Cancelled} {
+		transfers[string(st)] = 0
+	}
+	for _, t := range c.s.src.Transfers.Transfers() {
+		transfers[string(t.State)]++
+	}
+	gauges(out, "scas_transfers", "Transfers in the table, by state.", transfers)
+	metric(out, prometheus.GaugeValue, "scas_terminals", "Enrolled terminals.", float64(len(c.s.src.Terminals.Terminals())))
+
+	rooms := map[string]map[string]uint64{"admin": c.s.Stats()}
+	for room, counters := range c.s.src.Counters() {
+		rooms[room] = counters
+	}
+	for room, counters := range rooms {
+		for name, v := range counters {
+			metric(out, prometheus.CounterValue, "scas_"+metricName(room)+"_"+metricName(name)+"_total",
+				"Counter "+name+" of "+room+".", float64(v))
+		}
+	}
+}
+
+func gauges(out chan<- prometheus.Metric, name, help string, byState map[string]int) {
+	for state, n := range byState {
+		metric(out, prometheus.GaugeValue, name, help, float64(n), "state", state)
+	}
+}
+
+// metric sends one sample; labels are name, value, name, value.
+func metric(out chan<- prometheus.Metric, t prometheus.ValueType, name, help string, v float64, labels ...string) {
+	var names, values []string
+	for i := 0; i+1 < len(labels); i += 2 {
+		names, values = append(names, labels[i]), append(values, labels[i+1])
+	}
+	m, err := prometheus.NewConstMetric(prometheus.NewDesc(name, help, names, nil), t, v, values...)
+	if err != nil {
+		m = prometheus.NewInvalidMetric(prometheus.NewDesc(name, help, names, nil), err)
+	}
+	out <- m
+}
+
+// metricName makes name fit for Prometheus: what is no letter or digit becomes '_'.
+func metricName(name string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' {
+			return r
+		}
+		if r >= 'A' && r <= 'Z' {
+			return r - 'A' + 'a'
+		}
+		return '_'
+	}, name)
+}

@@ -1,0 +1,102 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"scas/session"
+)
+
+// maxBody bounds the body of an order; a real one has under 300 bytes.
+const maxBody = 4 << 10
+
+// orderBody is what POST /v1/transfers takes.
+type orderBody struct {
+	Session         string `json:"session"` // empty: the target user's newest playing session
+	To              string `json:"to"`      // name, address or SIP URI of a terminal
+	Mode            string `json:"mode"`    // empty or "resume"
+	RequirePosition bool   `json:"require_position"`
+}
+
+func (s *Server) postTransfer(w http.ResponseWriter, r *http.Request) {
+	body, problem := readOrder(w, r)
+	if problem != nil {
+		if problem.status == http.StatusBadRequest {
+			s.stats.refusedBody.Add(1)
+		}
+		problem.write(w)
+		return
+	}
+	order, problem := s.resolve(body)
+	if problem != nil {
+		problem.write(w)
+		return
+	}
+	t, err := s.src.Mover.Move(r.Context(), order)
+	if err != nil {
+		s.orderFailed(err, session.Busy).write(w)
+		return
+	}
+	w.Header().Set("Location", "/v1/transfers/"+t.ID)
+	writeOne(s, w, http.StatusCreated, t, encode[session.Transfer])
+}
+
+func (s *Server) deleteTransfer(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if _, ok := s.src.Transfers.Transfer(id); !ok {
+		fail(w, http.StatusNotFound, codeNotFound, "no such transfer")
+		return
+	}
+	t, err := s.src.Mover.Cancel(id)
+	if err != nil {
+		problem := s.orderFailed(err, session.Busy)
+		if problem.status != http.StatusInternalServerError {
+			problem.status = http.StatusConflict // the transfer is there: it cannot be cancelled any more
+		}
+		problem.write(w)
+		return
+	}
+	writeOne(s, w, http.StatusOK, t, encode[session.Transfer])
+}
+
+// readOrder reads the body of an order. Everything but one JSON object of the known fields
+// is refused.
+func readOrder(w http.ResponseWriter, r *http.Request) (orderBody, *apiError) {
+	var body orderBody
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&body); err != nil {
+		return body, bad("body: " + err.Error())
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return body, bad("body: more than one JSON object")
+	}
+	if body.To == "" {
+		return body, bad(`body: "to" is missing: the name, address or SIP URI of a terminal`)
+	}
+	switch body.Mode {
+	case "", "resume":
+	case "retarget":
+		return body, refused(session.Unsupported, "mode retarget is reserved for a part that is not built yet; resume is what there is")
+	default:
+		return body, bad(`body: "mode" is "resume" or "retarget"`)
+	}
+	return body, nil
+}
+
+// orderFailed turns an error of the Mover into an answer. One that is no order error is
+// logged and shown as internal. An order error without a reason gets fallback.
+func (s *Server) orderFailed(err error, fallback session.Reason) *apiError {
+	var oe *session.OrderError
+	if !errors.As(err, &oe) {
+		s.log.Error("order could not be carried out", "err", err)
+		return &apiError{http.StatusInternalServerError, codeInternal, "the order could not be carried out"}
+	}
+	reason := oe.Reason
+	if reason == "" {
+		reason = fallback
+	}
+	return refused(reason, oe.Text)
+}
