@@ -1,0 +1,291 @@
+package tracer
+
+import (
+	"bufio"
+	"cmp"
+	"compress/gzip"
+	"encoding/json"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"scas/session"
+)
+
+// point is one line of ground truth: the picture in the packet that passed at t, or on the
+// screen at t.
+type point struct {
+	T   float64 `json:"t"`
+	N   *int    `json:"n"`
+	Pos float64 `json:"pos"`
+}
+
+func (p point) at() time.Time { return time.UnixMicro(int64(math.Round(p.T * 1e6))) }
+
+// points reads a truth file of a capture; nil when there is none.
+func points(t *testing.T, name, kind string) []point {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata/rtsp", name+"."+kind+".jsonl.gz"))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []point
+	for s := bufio.NewScanner(z); s.Scan(); {
+		var p point
+		if err := json.Unmarshal(s.Bytes(), &p); err != nil {
+			t.Fatal(err)
+		}
+		if p.N != nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// watcher keeps what a trace reports.
+type watcher struct {
+	d       *Decoder
+	records []session.Record
+}
+
+func (w *watcher) Session(r session.Record)          { w.records = append(w.records, r) }
+func (w *watcher) Position(string, session.Position) {}
+
+// replay reads a capture and calls ask for each point, at its time: after every packet that
+// passed until then, before the next.
+func replay(t *testing.T, name string, cfg Config, pts []point, ask func(d *Decoder, p point)) (*watcher, Stats) {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata/rtsp", name+".pcap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	src, link, err := openCapture(bufio.NewReader(f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := firstLayer(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &watcher{}
+	tr := newTrace(cfg, 0, w)
+	w.d = tr.d
+	in := newFrames(tr.d, first)
+	for {
+		b, info, err := src.ReadPacketData()
+		if err != nil {
+			break
+		}
+		for len(pts) > 0 && pts[0].at().Before(info.Timestamp) {
+			ask(tr.d, pts[0])
+			pts = pts[1:]
+		}
+		tr.to(info.Timestamp)
+		in.frame(b, info.Timestamp)
+	}
+	return w, tr.d.Stats()
+}
+
+// newest returns the newest session that is not over, or else the newest.
+func newest(d *Decoder) *sess {
+	var best *sess
+	for _, s := range d.byID {
+		switch {
+		case best == nil,
+			(s.rec.State != session.Ended) != (best.rec.State != session.Ended) && s.rec.State != session.Ended,
+			(s.rec.State != session.Ended) == (best.rec.State != session.Ended) && s.number > best.number:
+			best = s
+		}
+	}
+	return best
+}
+
+func captures(t *testing.T) []string {
+	t.Helper()
+	all, err := filepath.Glob("testdata/rtsp/*.pcap")
+	if err != nil || len(all) == 0 {
+		t.Fatalf("no captures: %v", err)
+	}
+	for i, p := range all {
+		all[i] = strings.TrimSuffix(filepath.Base(p), ".pcap")
+	}
+	slices.Sort(all)
+	return all
+}
+
+// sample is one comparison with the truth.
+type sample struct {
+	off, stated float64
+}
+
+type samples []sample
+
+func (x samples) quantile(q float64) float64 {
+	v := make([]float64, len(x))
+	for i, s := range x {
+		v[i] = math.Abs(s.off)
+	}
+	slices.Sort(v)
+	if len(v) == 0 {
+		return math.NaN()
+	}
+	return v[min(len(v)-1, int(q*float64(len(v))))]
+}
+
+// honest is the share of samples that are within the error they state; mean is that error.
+func (x samples) honest() (share, mean float64) {
+	for _, s := range x {
+		if math.Abs(s.off) <= s.stated+1e-9 {
+			share++
+		}
+		mean += s.stated
+	}
+	return share / float64(len(x)), mean / float64(len(x))
+}
+
+func server(name string) string {
+	s, _, _ := strings.Cut(name, "-")
+	switch {
+	case strings.HasSuffix(name, "-ts"):
+		return "ts"
+	case strings.HasPrefix(s, "gst"), s == "burst":
+		return "gst"
+	}
+	return s
+}
+
+// settled reports whether a point is outside the first second after a PLAY that jumps.
+func settled(s *sess, at time.Time) bool {
+	return s.play.first || at.Sub(s.play.at) > time.Second
+}
+
+// TestPositionOnCaptures compares the position with the picture number in the packets.
+func TestPositionOnCaptures(t *testing.T) {
+	limits := map[string]struct{ median, p95 float64 }{
+		"gst": {0.1, 0.25}, "l5": {0.1, 0.25}, "vlcvod": {0.5, 1.0}, "ts": {1, 1},
+	}
+	pool := map[string]samples{}
+	var all samples
+	for _, name := range captures(t) {
+		truth := points(t, name, "truth")
+		var one samples
+		high := math.Inf(-1)
+		replay(t, name, Config{AnyPort: true}, truth, func(d *Decoder, p point) {
+			if p.Pos < high-2 || p.Pos > high+2 {
+				high = p.Pos // a seek
+			}
+			high = max(high, p.Pos) // B-frames
+			s := newest(d)
+			if s == nil || s.live || s.rec.Opaque || s.rec.State == session.Setup || !settled(s, p.at()) {
+				return
+			}
+			x := s.position(p.at())
+			if x == nil || x.NPT == nil {
+				t.Errorf("%s: no position at %v (state %s)", name, p.T, s.rec.State)
+				return
+			}
+			one = append(one, sample{*x.NPT - high, x.Error})
+		})
+		if len(one) > 0 {
+			share, mean := one.honest()
+			t.Logf("%-32s n=%4d median %.3f p95 %.3f max %.3f honest %.3f stated %.2f", name, len(one), one.quantile(.5), one.quantile(.95), one.quantile(1), share, mean)
+		}
+		pool[server(name)] = append(pool[server(name)], one...)
+		all = append(all, one...)
+	}
+	for srv, lim := range limits {
+		x := pool[srv]
+		t.Logf("%-8s n=%d median %.3f p95 %.3f", srv, len(x), x.quantile(.5), x.quantile(.95))
+		if len(x) == 0 || x.quantile(.5) > lim.median || x.quantile(.95) > lim.p95 {
+			t.Errorf("%s: median %.3f (at most %.2f), p95 %.3f (at most %.2f), n=%d", srv, x.quantile(.5), lim.median, x.quantile(.95), lim.p95, len(x))
+		}
+	}
+	share, mean := all.honest()
+	t.Logf("all      n=%d honest %.4f stated %.3f", len(all), share, mean)
+	if share < 0.95 || mean > 0.5 {
+		t.Errorf("within the stated error: %.3f (at least 0.95); stated on average %.2f s (at most 0.5)", share, mean)
+	}
+}
+
+// TestPositionByClock is the same with all media hidden.
+func TestPositionByClock(t *testing.T) {
+	var all samples
+	for _, name := range captures(t) {
+		var one samples
+		high := math.Inf(-1)
+		replay(t, name, Config{AnyPort: true, NoRTP: true}, points(t, name, "truth"), func(d *Decoder, p point) {
+			if p.Pos < high-2 || p.Pos > high+2 {
+				high = p.Pos
+			}
+			high = max(high, p.Pos)
+			s := newest(d)
+			if s == nil || s.live || s.rec.Opaque || !settled(s, p.at()) || strings.HasPrefix(name, "burst") {
+				return
+			}
+			if x := s.position(p.at()); x != nil && x.NPT != nil {
+				one = append(one, sample{*x.NPT - high, x.Error})
+				if x.Source != session.SourceClock {
+					t.Fatalf("%s: source %s without media", name, x.Source)
+				}
+			}
+		})
+		if len(one) > 0 {
+			t.Logf("%-32s n=%4d median %.3f p95 %.3f max %.3f", name, len(one), one.quantile(.5), one.quantile(.95), one.quantile(1))
+		}
+		all = append(all, one...)
+	}
+	if len(all) == 0 || all.quantile(.5) > 1 {
+		t.Errorf("clock: median %.3f, want at most 1", all.quantile(.5))
+	}
+}
+
+// TestRenderedOnCaptures compares the estimate of the screen with the screen.
+func TestRenderedOnCaptures(t *testing.T) {
+	type result struct {
+		name   string
+		median float64
+	}
+	var all samples
+	var worst []result
+	for _, name := range captures(t) {
+		if strings.HasPrefix(name, "burst") || strings.Contains(name, "shift") || strings.Contains(name, "localka") {
+			continue // a burst; players that froze or jumped by themselves
+		}
+		var one samples
+		replay(t, name, Config{AnyPort: true}, points(t, name, "shown"), func(d *Decoder, p point) {
+			s := newest(d)
+			if s == nil || s.live || s.rec.Opaque || s.rec.State != session.Playing || !settled(s, p.at()) {
+				return
+			}
+			if strings.Contains(name, "-full") && (strings.Contains(name, "mpv") || strings.Contains(name, "mplayer")) && !s.sought && p.at().Sub(s.rec.Started) > 11500*time.Millisecond {
+				return // paused locally: nothing on the wire
+			}
+			if x := s.position(p.at()); x != nil && x.Rendered != nil {
+				one = append(one, sample{*x.Rendered - p.Pos, x.Error})
+			}
+		})
+		if len(one) > 0 {
+			worst = append(worst, result{name, one.quantile(.5)})
+			t.Logf("%-32s n=%4d median %.3f p95 %.3f max %.3f", name, len(one), one.quantile(.5), one.quantile(.95), one.quantile(1))
+		}
+		all = append(all, one...)
+	}
+	slices.SortFunc(worst, func(a, b result) int { return cmp.Compare(b.median, a.median) })
+	t.Logf("all n=%d median %.3f p95 %.3f", len(all), all.quantile(.5), all.quantile(.95))
+	if len(all) == 0 || all.quantile(.5) > 0.3 {
+		t.Errorf("rendered: median %.3f, want at most 0.3", all.quantile(.5))
+	}
+}

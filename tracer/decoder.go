@@ -1,0 +1,307 @@
+// Package tracer turns bytes into facts: which sessions there are, what they play, and where
+// in it each viewer is.
+//
+// Its Decoder is pure: no socket, no goroutine, no clock of its own. Sources feed it: the ring
+// buffer of the kernel and the relayed bytes of the splicer (Live), capture files (ReadFile), a network
+// interface (Capture). It refuses to change a byte, to hold one up, and to guess: what it cannot
+// read is counted, and a position it is not sure of says so.
+//
+// Specifications: RFC 2326 and RFC 7826 (through tracer/rtsp), RFC 3550, RFC 4566, RFC 2250,
+// and how real servers depart from them (docs/positions.md).
+package tracer
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"scas/bpf"
+	"scas/session"
+)
+
+// Config says how a Decoder reads.
+type Config struct {
+	Gateway  string                 // name of this node, for the records
+	Prefix   string                 // of session ids, so that they stay unique over restarts; default "s"
+	Services map[uint16]bpf.Service // service ports of servers
+	// AnyPort reads every TCP connection whose first bytes are RTSP, and takes the side that
+	// opened it for the terminal. For captures; default false.
+	AnyPort bool
+	// NoRTP ignores all media, as if it were encrypted: positions come from the clock.
+	NoRTP    bool
+	Profiles []Profile // default DefaultProfiles()
+	// Name gives a terminal's name and its user's address of record; either may be empty.
+	Name func(netip.Addr) (name, aor string)
+}
+
+// Sink takes what a Decoder finds. Calls come from within the Decoder's methods: a Sink must
+// not call back.
+type Sink interface {
+	// Session is called on every change of state or of the facts of a session.
+	Session(session.Record)
+	// Media is called for each media flow a SETUP reply names.
+	Media(bpf.MediaFlow)
+	// MediaGone is called when a flow named before is not watched any more.
+	MediaGone(bpf.Flow)
+	// Channels is called when the interleaved channels of a connection are known.
+	Channels(bpf.Flow, []bpf.Channel)
+	// Playing is called for each media flow (UDP) or connection (interleaved) of a session when a
+	// PLAY was answered: the next packet is wanted soon.
+	Playing(bpf.Flow)
+	// Replied is called when every request of a connection was answered.
+	Replied(bpf.Flow)
+	// Foreign is called for a connection that carries nothing for us.
+	Foreign(bpf.Flow)
+}
+
+// Stats counts what a Decoder saw.
+type Stats struct {
+	Sessions, Packets, Bytes, RTPPackets, RTCPPackets, Undecoded, Gaps, Refused uint64
+}
+
+// Bounds on what terminals can make a Decoder keep.
+const (
+	maxConns    = 200_000
+	maxSessions = 200_000
+	maxContents = 4096
+	idleConn    = 2 * time.Hour
+)
+
+// Decoder reads signalling and media and keeps the sessions in them. Not safe for concurrent
+// use.
+type Decoder struct {
+	cfg      Config
+	sink     Sink
+	conns    map[bpf.Flow]*conn
+	sessions map[sessKey]*sess
+	byID     map[string]*sess
+	media    map[bpf.Flow]mediaFlow // UDP, RTP and RTCP
+	learning map[bpf.Flow]mediaFlow // the same with server port 0: not known yet
+	contents map[contentKey]*content
+	tunnels  map[string]bpf.Flow // x-sessioncookie -> the GET connection
+	ids      uint64
+	swept    time.Time
+	stats    Stats
+}
+
+type contentKey struct {
+	terminal netip.Addr
+	url      string
+}
+
+// NewDecoder returns a Decoder that reports to sink.
+func NewDecoder(cfg Config, sink Sink) *Decoder {
+	if cfg.Prefix == "" {
+		cfg.Prefix = "s"
+	}
+	if len(cfg.Profiles) == 0 {
+		cfg.Profiles = DefaultProfiles()
+	}
+	if cfg.Name == nil {
+		cfg.Name = func(netip.Addr) (string, string) { return "", "" }
+	}
+	return &Decoder{
+		cfg: cfg, sink: sink,
+		conns:    map[bpf.Flow]*conn{},
+		sessions: map[sessKey]*sess{},
+		byID:     map[string]*sess{},
+		media:    map[bpf.Flow]mediaFlow{},
+		learning: map[bpf.Flow]mediaFlow{},
+		contents: map[contentKey]*content{},
+		tunnels:  map[string]bpf.Flow{},
+	}
+}
+
+// Stats returns the counters so far.
+func (d *Decoder) Stats() Stats { return d.stats }
+
+// TCP flags of a Segment.
+const (
+	FIN = 0x01
+	SYN = 0x02
+	RST = 0x04
+	ACK = 0x10
+)
+
+// Segment is one TCP segment of a control connection, or a part of one.
+type Segment struct {
+	Flow    bpf.Flow
+	Dir     bpf.Dir
+	Seq     uint32 // of the first payload byte; of the SYN itself in a SYN
+	Flags   uint8
+	Payload []byte // not kept
+	At      time.Time
+	// Skip says that the bytes between the segment before and this one were left out on
+	// purpose (they were interleaved media).
+	Skip bool
+}
+
+// Segment takes one TCP segment, in any order.
+func (d *Decoder) Segment(s Segment) {
+	c := d.conn(s.Flow, s.At, s.Flags&SYN != 0 && s.Flags&ACK == 0)
+	if c == nil {
+		return
+	}
+	h := c.half(s.Dir)
+	if s.Flags&SYN != 0 {
+		h.order.syn(s.Seq)
+		h.synced = true
+		return
+	}
+	h.order.add(s.Seq, s.Payload, s.At, s.Skip, func(b []byte, at time.Time, hole bool) {
+		if hole && !s.Skip {
+			d.stats.Gaps++
+		}
+		d.bytes(c, s.Dir, b, at, hole)
+	})
+	if s.Flags&(FIN|RST) != 0 {
+		d.closed(c, s.Dir, s.Flags&RST != 0, s.At)
+	}
+}
+
+// Stream takes bytes the splicer relays on flow f, in order.
+func (d *Decoder) Stream(f bpf.Flow, dir bpf.Dir, b []byte, at time.Time) {
+	c := d.conn(f, at, false)
+	if c == nil {
+		return
+	}
+	c.steered = true
+	c.half(dir).synced = c.half(dir).synced || len(c.half(dir).buf) == 0
+	d.bytes(c, dir, b, at, false)
+}
+
+// StreamClosed says that one direction of a relayed connection ended.
+func (d *Decoder) StreamClosed(f bpf.Flow, dir bpf.Dir, at time.Time) {
+	if c, ok := d.conns[f]; ok {
+		d.closed(c, dir, false, at)
+	}
+}
+
+// conn returns the connection of a flow; a SYN starts a new one. It is nil when the table is
+// full.
+func (d *Decoder) conn(f bpf.Flow, at time.Time, fresh bool) *conn {
+	c, ok := d.conns[f]
+	if ok && !fresh {
+		return c
+	}
+	if ok {
+		d.forget(c, at)
+	}
+	if len(d.conns) >= maxConns {
+		d.stats.Refused++
+		return nil
+	}
+	c = &conn{flow: f, touched: at}
+	d.conns[f] = c
+	return c
+}
+
+// closed handles FIN and RST. A terminal that closes has left; a server that closes may go
+// on sending media.
+func (d *Decoder) closed(c *conn, dir bpf.Dir, reset bool, at time.Time) {
+	c.half(dir).closed = true
+	gone := dir == bpf.ToServer || reset
+	for _, s := range c.sessions {
+		if s.control != c.flow {
+			continue
+		}
+		if gone || s.rec.Transport != session.UDP {
+			d.end(s, at)
+		} else {
+			s.serving = true
+		}
+	}
+	if c.toServer.closed && c.toViewer.closed || reset {
+		d.forget(c, at)
+	}
+}
+
+// forget drops a connection; its sessions stay until they end.
+func (d *Decoder) forget(c *conn, at time.Time) {
+	for _, s := range c.sessions {
+		if s.control == c.flow && (s.rec.Opaque || s.rec.Transport != session.UDP) {
+			d.end(s, at)
+		}
+	}
+	delete(d.conns, c.flow)
+}
+
+func (d *Decoder) notOurs(c *conn) {
+	c.speaks = speaksOther
+	d.sink.Foreign(c.flow)
+}
+
+func (d *Decoder) newID() (string, uint64) {
+	d.ids++
+	return fmt.Sprintf("%s%d", d.cfg.Prefix, d.ids), d.ids
+}
+
+// changed reports a session.
+func (d *Decoder) changed(s *sess, at time.Time) { d.sink.Session(s.record(at)) }
+
+// end ends a session and stops watching its media.
+func (d *Decoder) end(s *sess, at time.Time) {
+	if s.rec.State == session.Ended {
+		return
+	}
+	if s.rec.State == session.Playing {
+		s.pausePlay(at)
+	}
+	s.rec.State = session.Ended
+	for _, t := range s.tracks {
+		d.unwatch(t)
+	}
+	delete(d.sessions, s.key)
+	d.changed(s, at)
+}
+
+// Tick ends what has gone silent. Sources call it about once a second, with their own time.
+func (d *Decoder) Tick(now time.Time) {
+	if now.Sub(d.swept) < time.Second {
+		return
+	}
+	d.swept = now
+	for _, s := range d.sessions {
+		if !s.dormant.IsZero() {
+			if now.Sub(s.dormant) > dormantFor {
+				d.drop(s)
+			}
+			continue
+		}
+		silent := now.Sub(s.touched)
+		if s.serving && silent > 10*time.Second || silent > 2*s.timeout+time.Minute {
+			d.end(s, now)
+		}
+	}
+	for _, c := range d.conns {
+		if now.Sub(c.touched) > idleConn {
+			d.forget(c, now)
+		}
+	}
+}
+
+// Forget drops an ended session; its id is not used again.
+func (d *Decoder) Forget(id string) {
+	if s, ok := d.byID[id]; ok && s.rec.State == session.Ended {
+		delete(d.byID, id)
+	}
+}
+
+// Positions calls fn for each playing session with its position at now, in the order of
+// their ids.
+func (d *Decoder) Positions(now time.Time, fn func(id string, p session.Position)) {
+	playing := make([]*sess, 0, len(d.sessions))
+	for _, s := range d.sessions {
+		if s.rec.State == session.Playing && s.dormant.IsZero() {
+			playing = append(playing, s)
+		}
+	}
+	slices.SortFunc(playing, func(a, b *sess) int { return cmp.Compare(a.number, b.number) })
+	for _, s := range playing {
+		if p := s.position(now); p != nil {
+			fn(s.rec.ID, *p)
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package tracer
+
+import (
+	"time"
+
+	"scas/bpf"
+	"scas/session"
+)
+
+// Detail is all that is known of a session that a transfer needs.
+type Detail struct {
+	Record      session.Record // with the position at the time asked for
+	Control     bpf.Flow       // newest control connection
+	RTSPSession string         // the Session header's id
+	Version     string         // RTSP/1.0 or RTSP/2.0
+	BaseURL     string         // what an aggregate request names
+	ContentURL  string         // of the DESCRIBE, without userinfo
+	RangeUnit   string         // npt, clock or smpte
+	SDPRange    string         // a=range of the SDP: part of what makes two contents the same
+	Timeout     time.Duration  // after which the server drops a silent session
+	LastCSeq    int            // newest one the player used
+	Depth       time.Duration  // of the player's buffer
+	Tracks      []TrackDetail
+	FirstMedia  time.Time // since the last PLAY; zero: none
+	LastMedia   time.Time
+	Receipt     time.Time // newest receiver report of the terminal that names one of the sources
+	Terminated  bool      // the player sent TEARDOWN, or the session is over
+}
+
+// TrackDetail is one media stream of a Detail.
+type TrackDetail struct {
+	ID        int
+	SSRC      uint32
+	HaveSSRC  bool
+	PT        uint8
+	ClockRate uint32
+	Channel   int      // of interleaved RTP; -1 for UDP
+	RTP, RTCP bpf.Flow // UDP
+	Control   string   // URL
+	LastMedia time.Time
+	Packets   uint64
+	Seq       session.Seq
+	RTPTime   session.RTPTime
+}
+
+// Detail returns session id as it is at now, read from the kernel to the packet. ok is false
+// when there is no such session.
+func (l *Live) Detail(id string, now time.Time) (x Detail, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.d.byID[id]
+	if !ok || !s.dormant.IsZero() {
+		return Detail{}, false
+	}
+	l.refresh(s)
+	return s.detail(now), true
+}
+
+// Records returns all sessions with their positions at now, the oldest first.
+func (l *Live) Records(now time.Time) []session.Record {
+	all := l.table.List()
+	for i := range all {
+		if r, ok := l.Record(all[i].ID, now); ok {
+			all[i] = r
+		}
+	}
+	return all
+}
+
+// Record returns one session with its position at now.
+func (l *Live) Record(id string, now time.Time) (session.Record, bool) {
+	r, ok := l.table.Get(id)
+	if !ok || r.State == session.Ended {
+		return r, ok
+	}
+	if x, ok := l.Detail(id, now); ok {
+		return x.Record, true
+	}
+	return r, true
+}
+
+// ByFlow returns the ids of the sessions that connection f controls, the oldest first.
+func (l *Live) ByFlow(f bpf.Flow) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c, ok := l.d.conns[f]
+	if !ok {
+		return nil
+	}
+	var ids []string
+	for _, s := range c.sessions {
+		if s.control == f {
+			ids = append(ids, s.rec.ID)
+		}
+	}
+	return ids
+}
+
+// refresh reads the exact counters of a session's media from the kernel.
+func (l *Live) refresh(s *sess) {
+	var tcp bpf.TCPStats
+	var haveTCP bool
+	if s.rec.Transport == session.TCP && !s.rec.Steered {
+		tcp, haveTCP = l.k.TCPStats(s.control)
+		s.rec.Lossy = s.rec.Lossy || haveTCP && tcp.Lossy
+	}
+	for _, t := range s.tracks {
+		switch {
+		case t.channel < 0 && t.rtp.Terminal.IsValid():
+			if m, ok := l.k.MediaStats(t.rtp); ok && m.HaveMedia {
+				t.counted(m)
+				s.exact(t, session.Seq(m.ExtSeq), session.RTPTime(m.RTPTime), m.SSRC, m.Last)
+			}
+		case haveTCP:
+			for _, c := range tcp.Channels {
+				if int(c.Channel) == t.channel && c.HaveMedia {
+					t.stats.packets = c.Packets
+					s.exact(t, session.Seq(c.Seq), session.RTPTime(c.RTPTime), c.SSRC, c.Last)
+				}
+			}
+		}
+	}
+}
+
+// counted takes the kernel's counters of a UDP track.
+func (t *track) counted(m bpf.MediaStats) {
+	t.stats.packets = m.Packets
+	t.stats.base, t.stats.max = 1, uint64(int64(m.Packets)+m.Lost)
+	t.stats.jitter = float64(m.Jitter)
+}
+
+// exact moves the position of a track to the newest packet the kernel saw, if samples have
+// told already where its PLAY is.
+func (s *sess) exact(t *track, seq session.Seq, ts session.RTPTime, ssrc uint32, at time.Time) {
+	if t.read.waiting || !t.haveSSRC || t.ssrc != ssrc || !at.After(t.read.lastAt) {
+		return
+	}
+	t.last = at
+	s.media(t, rtpHead{seq: seq, ts: ts, ssrc: ssrc}, at)
+}
+
+func (s *sess) detail(now time.Time) Detail {
+	x := Detail{
+		Record: s.record(now), Control: s.control, RTSPSession: s.key.id, Version: s.version, BaseURL: s.base,
+		ContentURL: deref(s.rec.URL), RangeUnit: s.unit, SDPRange: s.sdpRaw, Timeout: s.timeout, LastCSeq: s.cseq,
+		Depth: s.profile.depth(s.live, s.sought), FirstMedia: s.since, Receipt: s.receipt,
+		Terminated: s.stopped || s.rec.State == session.Ended,
+	}
+	for _, t := range s.tracks {
+		x.Tracks = append(x.Tracks, TrackDetail{
+			ID: t.id, SSRC: t.ssrc, HaveSSRC: t.haveSSRC, PT: t.pt, ClockRate: t.rate, Channel: t.channel,
+			RTP: t.rtp, RTCP: t.rtcp, Control: t.control, LastMedia: t.last, Packets: t.stats.packets,
+			Seq: t.read.newestSeq, RTPTime: t.read.newest,
+		})
+		if t.last.After(x.LastMedia) {
+			x.LastMedia = t.last
+		}
+	}
+	return x
+}

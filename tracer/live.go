@@ -1,0 +1,238 @@
+package tracer
+
+// The stages of the live source:
+//
+//	kernel ring buffer -> Run (one goroutine, in order) -> Decoder -> table and kernel
+//	splicer's relay    -> Stream (any goroutine)        -> Decoder -> table and kernel
+//
+// One mutex guards the Decoder; it is held for one event at a time. The Decoder calls back
+// into the kernel (a map write) and into the table from within.
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"scas/bpf"
+	"scas/session"
+)
+
+// Kernel is what Live needs of the datapath; *bpf.Gateway is one.
+type Kernel interface {
+	Read(ctx context.Context, ev *bpf.Event) error
+	WatchFlow(bpf.MediaFlow) error
+	UnwatchFlow(bpf.Flow) error
+	StopCopy(f bpf.Flow, upto uint32) error
+	Ignore(bpf.Flow) error
+	Channels(bpf.Flow, []bpf.Channel) error
+	Sample(bpf.Flow) error
+	SampleHit(bpf.Flow) error
+	Reset(bpf.Flow) error
+	MediaStats(bpf.Flow) (bpf.MediaStats, bool)
+	TCPStats(bpf.Flow) (bpf.TCPStats, bool)
+}
+
+// Bounds on what is kept of sessions that are over.
+const (
+	keepEnded    = 10 * time.Minute
+	maxKeptEnded = 1000
+)
+
+// Live follows the sessions of a running gateway. Safe for concurrent use.
+type Live struct {
+	k     Kernel
+	table *session.Table
+	log   *slog.Logger
+
+	mu       sync.Mutex // guards what follows
+	d        *Decoder
+	requests map[bpf.Flow]uint32 // the kernel's request counter, as of the newest event
+	ended    []ended
+	failed   uint64 // calls into the kernel that failed
+}
+
+type ended struct {
+	id string
+	at time.Time
+}
+
+// NewLive returns a source that reads k and keeps table up to date.
+func NewLive(cfg Config, k Kernel, table *session.Table, log *slog.Logger) *Live {
+	l := &Live{k: k, table: table, log: log, requests: map[bpf.Flow]uint32{}}
+	l.d = NewDecoder(cfg, liveSink{l})
+	return l
+}
+
+// Run reads the kernel's events until ctx ends, and ages sessions once a second.
+func (l *Live) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var ticks sync.WaitGroup
+	ticks.Go(func() { l.age(ctx) })
+	defer ticks.Wait()
+	defer cancel()
+	var ev bpf.Event
+	for {
+		err := l.k.Read(ctx, &ev)
+		switch {
+		case err == nil:
+			l.event(&ev)
+		case ctx.Err() != nil, errors.Is(err, os.ErrClosed):
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
+func (l *Live) age(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			l.mu.Lock()
+			l.d.Tick(now)
+			l.bury(now)
+			l.mu.Unlock()
+		}
+	}
+}
+
+// bury forgets sessions that have been over for long.
+func (l *Live) bury(now time.Time) {
+	for len(l.ended) > 0 && (len(l.ended) > maxKeptEnded || now.Sub(l.ended[0].at) > keepEnded) {
+		l.table.Forget(l.ended[0].id)
+		l.d.Forget(l.ended[0].id)
+		l.ended = l.ended[1:]
+	}
+}
+
+func (l *Live) event(ev *bpf.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch ev.Kind {
+	case bpf.EventTCP:
+		l.segment(ev)
+	case bpf.EventRTP:
+		l.d.Datagram(Datagram{Flow: ev.Flow, Dir: ev.Dir, Payload: ev.Payload, At: ev.At, Sampled: true})
+	case bpf.EventRTCP:
+		if ev.Proto == bpf.TCP {
+			l.d.Frame(ev.Flow, ev.Dir, ev.Channel, ev.Payload, ev.At)
+			return
+		}
+		l.d.Datagram(Datagram{Flow: ev.Flow, Dir: ev.Dir, Payload: ev.Payload, At: ev.At})
+	case bpf.EventFrame:
+		l.d.Frame(ev.Flow, ev.Dir, ev.Channel, ev.Payload, ev.At)
+	case bpf.EventTail:
+		if l.d.Tail(ev.Flow, ev.Payload, ev.At) {
+			l.check(l.k.SampleHit(ev.Flow))
+		}
+	}
+}
+
+// segment hands one copied segment on. The bytes between two copies of a server's direction
+// were media; a new request counter says that a new copy began.
+func (l *Live) segment(ev *bpf.Event) {
+	s := Segment{Flow: ev.Flow, Dir: ev.Dir, Seq: ev.Seq, Flags: ev.TCPFlags, Payload: ev.Payload, At: ev.At}
+	last, known := l.requests[ev.Flow]
+	if ev.Dir == bpf.ToTerminal {
+		s.Skip = !known || ev.Requests != last
+	}
+	if ev.Dir == bpf.ToTerminal || !known {
+		l.requests[ev.Flow] = ev.Requests
+	}
+	l.d.Segment(s)
+	if l.d.conns[ev.Flow] == nil {
+		delete(l.requests, ev.Flow)
+	}
+}
+
+// Stream takes bytes that the splicer relays on flow f, in order.
+func (l *Live) Stream(f bpf.Flow, dir bpf.Dir, b []byte, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.d.Stream(f, dir, b, at)
+}
+
+// StreamClosed says that one direction of a relayed connection ended.
+func (l *Live) StreamClosed(f bpf.Flow, dir bpf.Dir, at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.d.StreamClosed(f, dir, at)
+}
+
+// Snapshot returns the sessions for Restore.
+func (l *Live) Snapshot() ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.d.Snapshot()
+}
+
+// Restore takes what Snapshot gave before a restart.
+func (l *Live) Restore(b []byte, now time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.d.Restore(b, now)
+}
+
+// Leave ends the watching of a terminal's sessions: it is no subscriber any more. Its
+// players go on.
+func (l *Live) Leave(terminal session.Terminal, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.d.sessions {
+		if s.key.terminal == terminal.IP {
+			l.d.end(s, now)
+		}
+	}
+}
+
+// Stats returns the counters by name.
+func (l *Live) Stats() map[string]uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.d.Stats()
+	return map[string]uint64{
+		"sessions": s.Sessions, "rtp_packets": s.RTPPackets, "rtcp_packets": s.RTCPPackets,
+		"undecoded": s.Undecoded, "gaps": s.Gaps, "refused": s.Refused, "kernel_errors": l.failed,
+		"connections": uint64(len(l.d.conns)),
+	}
+}
+
+func (l *Live) check(err error) {
+	if err != nil {
+		l.failed++
+		l.log.Debug("kernel call", "err", err)
+	}
+}
+
+// liveSink is the Decoder's way back into the kernel and the table. Its methods run with the
+// mutex held.
+type liveSink struct{ l *Live }
+
+func (s liveSink) Session(r session.Record) {
+	s.l.table.Put(r)
+	if r.State == session.Ended {
+		s.l.ended = append(s.l.ended, ended{r.ID, r.Updated})
+	}
+}
+
+func (s liveSink) Media(m bpf.MediaFlow)                 { s.l.check(s.l.k.WatchFlow(m)) }
+func (s liveSink) MediaGone(f bpf.Flow)                  { s.l.check(s.l.k.UnwatchFlow(f)) }
+func (s liveSink) Channels(f bpf.Flow, ch []bpf.Channel) { s.l.check(s.l.k.Channels(f, ch)) }
+func (s liveSink) Foreign(f bpf.Flow)                    { s.l.check(s.l.k.Ignore(f)) }
+func (s liveSink) Playing(f bpf.Flow) {
+	s.l.check(s.l.k.Reset(f))
+	s.l.check(s.l.k.Sample(f))
+}
+
+func (s liveSink) Replied(f bpf.Flow) {
+	if n, ok := s.l.requests[f]; ok {
+		s.l.check(s.l.k.StopCopy(f, n))
+	}
+}

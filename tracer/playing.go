@@ -1,0 +1,98 @@
+package tracer
+
+import (
+	"strings"
+	"time"
+
+	"scas/session"
+	"scas/tracer/rtsp"
+)
+
+// played applies the reply to a PLAY: a new anchor.
+func (d *Decoder) played(s *sess, req, m *rtsp.Message, at time.Time) {
+	p := s.promise(req, m, at)
+	if !p.known && !s.live && s.rec.Duration == nil {
+		s.live = true
+	}
+	s.startPlay(p, at)
+	info, err := rtsp.ParseRTPInfo(m.Get("RTP-Info"))
+	if err != nil {
+		d.stats.Undecoded++
+	}
+	for _, e := range info {
+		if t := s.byURL(e.URL); t != nil {
+			if e.Seq != nil {
+				t.read.seq0, t.read.haveSeq = session.Seq(*e.Seq), true
+			}
+			if e.RTPTime != nil {
+				t.read.rt0, t.read.haveRT = session.RTPTime(*e.RTPTime), true
+			}
+		}
+	}
+	for _, t := range s.tracks {
+		if t.channel < 0 && t.rtp.Terminal.IsValid() {
+			d.sink.Playing(t.rtp)
+		}
+	}
+	if s.rec.Transport == session.TCP {
+		d.sink.Playing(s.control)
+	}
+	d.changed(s, at)
+}
+
+// promise reads from where a PLAY starts: what the reply says, else what was asked for, else
+// where the session was paused, else the beginning.
+func (s *sess) promise(req, m *rtsp.Message, at time.Time) play {
+	scale, speed := parseScale(req.Get("Scale")), parseScale(req.Get("Speed"))
+	p := play{scale: scale * speed, speed: speed, at: at, first: s.play.at.IsZero()}
+	asked, errAsked := rtsp.ParseRange(req.Get("Range"))
+	said, errSaid := rtsp.ParseRange(m.Get("Range"))
+	hasAsked := errAsked == nil && asked.Unit == "npt" && asked.Start != nil
+	hasSaid := errSaid == nil && said.Unit == "npt" && said.Start != nil
+	p.sought, p.resumed = hasAsked && !p.first, !hasAsked && !p.first
+	p.lags = !p.first && strings.HasPrefix(m.Get("Server"), "VLC/")
+	switch {
+	case p.lags:
+		p.vague = 500 * time.Millisecond
+	case p.sought && hasSaid && (*asked.Start-*said.Start).Abs() < 100*time.Millisecond:
+		p.vague = time.Second // may have landed on the key frame before and not say so
+	case p.resumed:
+		p.vague = 150 * time.Millisecond
+	}
+	now, _, _, known := s.delivered(at)
+	switch {
+	case hasSaid && hasAsked && !p.first && !s.rec.Seekable && *said.Start == 0 && *asked.Start > 0 && known:
+		p.start, p.known = now, true // says 0 at any time and does not seek (live555, opus)
+	case hasSaid:
+		p.start, p.known, p.stated = session.NPT(*said.Start), true, true
+		if said.End != nil && *said.End > *said.Start && s.end == 0 {
+			s.end = session.NPT(*said.End)
+			s.rec.Duration = session.Ptr(said.End.Seconds())
+		}
+	case s.live:
+	case hasAsked && s.rec.Duration != nil:
+		p.start, p.known = session.NPT(*asked.Start), true
+	case !p.first && known:
+		p.start, p.known = now, true
+	case p.first && s.rec.Duration != nil:
+		p.known = true
+	}
+	return p
+}
+
+// byURL returns the track an entry of RTP-Info means: servers write the control URL whole,
+// or only its end.
+func (s *sess) byURL(url string) *track {
+	for _, t := range s.tracks {
+		if rtsp.SameURL(t.control, url) {
+			return t
+		}
+	}
+	tail := url[strings.LastIndexByte(url, '/')+1:]
+	for _, t := range s.tracks {
+		if tail != "" && strings.HasSuffix(t.control, "/"+tail) {
+			return t
+		}
+	}
+	return nil
+}
