@@ -19,6 +19,12 @@ func (m *Message) Marshal() []byte {
 	return append(append(b, m.head...), m.body...)
 }
 
+// Clone returns a message that can be changed without changing m.
+func (m *Message) Clone() *Message {
+	c := *m
+	return &c
+}
+
 // Set writes a header: the value bytes of the first one of that name are replaced and nothing
 // else is touched; when there is none, a line is added before the blank line. Line ends inside
 // value become blanks. Setting Content-Length does not change the body.
@@ -33,15 +39,11 @@ func (m *Message) Set(name, value string) {
 	m.replace(m.head[:end] + oneLine(name) + ": " + value + m.lineEnd() + m.head[end:])
 }
 
-// SetVersion writes the version of the start line, e.g. Version20.
+// SetVersion writes the version of the start line, e.g. Version20. One that is none is ignored.
 func (m *Message) SetVersion(version string) {
-	line, _ := nextLine(m.head, 0)
-	first := m.head[line.from:line.to]
-	at := 0
-	if m.IsRequest() {
-		at = strings.LastIndex(first, m.start.version)
+	if v := m.start.version; isVersion(version, span{0, len(version)}) && v.from < v.to {
+		m.replace(m.head[:v.from] + version + m.head[v.to:])
 	}
-	m.replace(m.head[:at] + oneLine(version) + m.head[at+len(m.start.version):])
 }
 
 // SetBody writes the body with its Content-Length. The body is kept, not copied.
@@ -52,9 +54,8 @@ func (m *Message) SetBody(body []byte) {
 
 // replace takes a changed head and indexes it again.
 func (m *Message) replace(head string) {
-	if fresh, ok := newMessage(head, m.body); ok {
-		*m = *fresh
-	}
+	fresh, _ := newMessage(head, m.body)
+	*m = *fresh
 }
 
 // lineEnd returns the line end that the message uses.
@@ -96,65 +97,36 @@ func build(first string, headers []Field) *Message {
 		b.WriteString(oneLine(f.Name) + ": " + oneLine(f.Value) + "\r\n")
 	}
 	b.WriteString("\r\n")
-	m, ok := newMessage(b.String(), nil)
-	if !ok {
-		m, _ = newMessage(Version10+" 500 Internal Server Error\r\n\r\n", nil)
-	}
+	m, _ := newMessage(b.String(), nil)
 	return m
 }
 
 // Reason returns the registered phrase of a status code (RFC 2326 §7.1.1, RFC 7826 §8.1),
 // "Unknown" for the others.
 func Reason(status int) string {
-	switch status {
-	case 100:
-		return "Continue"
-	case 200:
-		return "OK"
-	case 301:
-		return "Moved Permanently"
-	case 302:
-		return "Found"
-	case 400:
-		return "Bad Request"
-	case 401:
-		return "Unauthorized"
-	case 403:
-		return "Forbidden"
-	case 404:
-		return "Not Found"
-	case 405:
-		return "Method Not Allowed"
-	case 408:
-		return "Request Timeout"
-	case 412:
-		return "Precondition Failed"
-	case 451:
-		return "Parameter Not Understood"
-	case 453:
-		return "Not Enough Bandwidth"
-	case 454:
-		return "Session Not Found"
-	case 455:
-		return "Method Not Valid in This State"
-	case 457:
-		return "Invalid Range"
-	case 459:
-		return "Aggregate Operation Not Allowed"
-	case 460:
-		return "Only Aggregate Operation Allowed"
-	case 461:
-		return "Unsupported Transport"
-	case 500:
-		return "Internal Server Error"
-	case 501:
-		return "Not Implemented"
-	case 503:
-		return "Service Unavailable"
-	case 505:
-		return "RTSP Version Not Supported"
-	case 551:
-		return "Option Not Supported"
+	phrases := [...]string{
+		100: "Continue",
+		200: "OK", 201: "Created", 250: "Low on Storage Space",
+		300: "Multiple Choices", 301: "Moved Permanently", 302: "Found", 303: "See Other",
+		304: "Not Modified", 305: "Use Proxy",
+		400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden",
+		404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable",
+		407: "Proxy Authentication Required", 408: "Request Timeout", 410: "Gone",
+		411: "Length Required", 412: "Precondition Failed", 413: "Request Entity Too Large",
+		414: "Request-URI Too Long", 415: "Unsupported Media Type",
+		451: "Parameter Not Understood", 452: "Conference Not Found",
+		453: "Not Enough Bandwidth", 454: "Session Not Found",
+		455: "Method Not Valid in This State", 456: "Header Field Not Valid",
+		457: "Invalid Range", 458: "Parameter Is Read-Only",
+		459: "Aggregate Operation Not Allowed", 460: "Only Aggregate Operation Allowed",
+		461: "Unsupported Transport", 462: "Destination Unreachable",
+		463: "Destination Prohibited", 464: "Data Transport Not Ready Yet",
+		500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway",
+		503: "Service Unavailable", 504: "Gateway Timeout", 505: "RTSP Version Not Supported",
+		551: "Option Not Supported",
 	}
-	return "Unknown"
+	if status < 0 || status >= len(phrases) || phrases[status] == "" {
+		return "Unknown"
+	}
+	return phrases[status]
 }

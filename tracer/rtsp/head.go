@@ -2,20 +2,36 @@ package rtsp
 
 import (
 	"bytes"
+	"math"
 	"strings"
 )
-
-// span is a half-open range of bytes of a head.
-type span struct{ from, to int }
 
 // header is one header line with its folded continuations.
 type header struct {
 	name  span
-	value span // without blanks around it; inner line folds included
+	value span // without white space around it; inner line folds included
 }
 
-// text is what a head may be held in.
-type text interface{ ~string | ~[]byte }
+// headEnd returns the length of the head with its blank line, or -1 when the blank line is not
+// within the first MaxHead bytes.
+func headEnd(b []byte) int {
+	if len(b) > MaxHead {
+		b = b[:MaxHead]
+	}
+	for i := 0; ; {
+		j := bytes.IndexByte(b[i:], '\n')
+		if j < 0 {
+			return -1
+		}
+		i += j + 1
+		switch {
+		case i < len(b) && b[i] == '\n':
+			return i + 1
+		case i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n':
+			return i + 2
+		}
+	}
+}
 
 // nextLine returns the content of the line that begins at i, without its line end, and where
 // the next one begins. The last line may lack its line end.
@@ -34,11 +50,6 @@ func nextLine[T text](head T, i int) (line span, next int) {
 	return span{i, j}, next
 }
 
-func isBlank(c byte) bool { return c == ' ' || c == '\t' }
-
-// isSpace includes the line ends, which stand inside a folded value.
-func isSpace(c byte) bool { return isBlank(c) || c == '\r' || c == '\n' }
-
 // nextHeader returns the first header at or after i, which must be the start of a line, and
 // where the line after it begins. Lines that are no header are passed over. ok is false at the
 // end of the head.
@@ -53,44 +64,34 @@ func nextHeader[T text](head T, i int) (h header, next int, ok bool) {
 			i = after
 			continue
 		}
+		h.name = trim(head, span{line.from, colon})
 		end := line.to
 		for after < len(head) && isBlank(head[after]) {
 			line, after = nextLine(head, after)
 			end = line.to
 		}
-		return header{name: trimSpan(head, span{line.from, colon}), value: valueSpan(head, colon+1, end)}, after, true
+		h.value = valueSpan(head, colon+1, end)
+		return h, after, true
 	}
 	return header{}, i, false
-}
-
-func trimSpan[T text](s T, p span) span {
-	for p.from < p.to && isSpace(s[p.from]) {
-		p.from++
-	}
-	for p.to > p.from && isSpace(s[p.to-1]) {
-		p.to--
-	}
-	return p
 }
 
 // valueSpan trims a value. An empty one is placed after one blank, so that writing to it gives
 // the usual "Name: value".
 func valueSpan[T text](s T, from, to int) span {
-	p := trimSpan(s, span{from, to})
-	if p.from == p.to {
-		p.from = from
-		if from < to && isBlank(s[from]) {
-			p.from++
-		}
-		p.to = p.from
+	p := trim(s, span{from, to})
+	if p.from < p.to {
+		return p
 	}
-	return p
+	if from < to && isBlank(s[from]) {
+		from++
+	}
+	return span{from, from}
 }
 
 // contentLength returns the length of the body that a head announces, 0 when it does not. Equal
-// repetitions count once. Nothing is allocated unless it fails.
+// repetitions count once.
 func contentLength(head []byte) (int, error) {
-	const name = "content-length"
 	length := -1
 	_, i := nextLine(head, 0)
 	for {
@@ -99,7 +100,7 @@ func contentLength(head []byte) (int, error) {
 			return max(length, 0), nil
 		}
 		i = next
-		if h.name.to-h.name.from != len(name) || !bytes.EqualFold(head[h.name.from:h.name.to], []byte(name)) {
+		if !equalFold(head, h.name, "content-length") {
 			continue
 		}
 		n, err := parseLength(head[h.value.from:h.value.to])
@@ -113,50 +114,47 @@ func contentLength(head []byte) (int, error) {
 	}
 }
 
-// parseLength reads one Content-Length value. An empty one is 0, as every player takes it; a
-// list of equal numbers is what a proxy makes of a repeated header.
+// parseLength reads one Content-Length value. An empty one is 0, as readers built on strtol
+// take it; a list of equal numbers is what a proxy makes of a repeated header.
 func parseLength(v []byte) (int, error) {
-	length, n, digits := -1, 0, 0
-	for i := 0; i <= len(v); i++ {
-		if i < len(v) && isDigit(v[i]) {
-			if n <= MaxBody {
-				n = n*10 + int(v[i]-'0')
-			}
-			digits++
-			continue
+	if len(v) == 0 {
+		return 0, nil
+	}
+	length := int64(-1)
+	for from := 0; from <= len(v); {
+		to := len(v)
+		if comma := bytes.IndexByte(v[from:], ','); comma >= 0 {
+			to = from + comma
 		}
-		if i < len(v) && v[i] != ',' {
-			if isSpace(v[i]) && (digits == 0 || onlyUntilComma(v[i:])) {
-				continue
-			}
+		n, ok := decimal(v, trim(v, span{from, to}))
+		if !ok || length >= 0 && n != length {
 			return 0, &LengthError{Value: string(v)}
 		}
-		if (digits == 0 && len(v) > 0) || (length >= 0 && n != length) {
-			return 0, &LengthError{Value: string(v)}
-		}
-		length, n, digits = n, 0, 0
+		length, from = n, to+1
 	}
 	if length > MaxBody {
-		return 0, &LimitError{Part: "body", Size: int64(length), Limit: MaxBody}
+		return 0, &LimitError{Part: "body", Size: length, Limit: MaxBody}
 	}
-	return length, nil
+	return int(length), nil
 }
 
-// onlyUntilComma reports whether v has nothing but blanks before its first comma or its end.
-func onlyUntilComma(v []byte) bool {
-	for _, c := range v {
-		if c == ',' {
-			return true
+// decimal reads one digit or more; numbers that do not fit become the largest one.
+func decimal(v []byte, p span) (n int64, ok bool) {
+	for _, c := range v[p.from:p.to] {
+		if !isDigit(c) {
+			return 0, false
 		}
-		if !isSpace(c) {
-			return false
+		if n > (math.MaxInt64-9)/10 {
+			n = math.MaxInt64
+			continue
 		}
+		n = n*10 + int64(c-'0')
 	}
-	return true
+	return n, p.from < p.to
 }
 
-// unfold returns a value as one line: each line fold with the blanks around it becomes one
-// blank (RFC 2326 §4.2 by way of RFC 2616 §2.2).
+// unfold returns a value as one line: each line fold with the white space around it becomes one
+// blank (RFC 2326 §4.2 by way of RFC 2068 §4.2).
 func unfold(v string) string {
 	if strings.IndexByte(v, '\n') < 0 {
 		return v

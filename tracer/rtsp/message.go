@@ -14,21 +14,35 @@ type Message struct {
 	headers []header
 }
 
-// Field is one header to be written.
+// Field is one header.
 type Field struct{ Name, Value string }
 
-// newMessage indexes a whole head. It is false when the start line is none.
-func newMessage(head string, body []byte) (*Message, bool) {
+// Methods of RFC 2326 §10 and RFC 7826 §13.
+const (
+	MethodAnnounce     = "ANNOUNCE"
+	MethodDescribe     = "DESCRIBE"
+	MethodGetParameter = "GET_PARAMETER"
+	MethodOptions      = "OPTIONS"
+	MethodPause        = "PAUSE"
+	MethodPlay         = "PLAY"
+	MethodPlayNotify   = "PLAY_NOTIFY"
+	MethodRecord       = "RECORD"
+	MethodRedirect     = "REDIRECT"
+	MethodSetParameter = "SET_PARAMETER"
+	MethodSetup        = "SETUP"
+	MethodTeardown     = "TEARDOWN"
+)
+
+// newMessage indexes a whole head. ok is false when the start line is none; the message can
+// be marshaled even so.
+func newMessage(head string, body []byte) (m *Message, ok bool) {
 	line, next := nextLine(head, 0)
-	start, ok := parseStartLine(head[line.from:line.to])
-	if !ok {
-		return nil, false
-	}
-	m := &Message{head: head, body: body, start: start}
+	m = &Message{head: head, body: body}
+	m.start, ok = cutStartLine(head[:line.to])
 	for {
-		h, after, ok := nextHeader(head, next)
-		if !ok {
-			return m, true
+		h, after, more := nextHeader(head, next)
+		if !more {
+			return m, ok
 		}
 		m.headers = append(m.headers, h)
 		next = after
@@ -52,19 +66,19 @@ func ParseMessage(b []byte) (*Message, error) {
 func (m *Message) IsRequest() bool { return m.start.status == 0 }
 
 // Method returns the method of a request as it was written, "" for a reply.
-func (m *Message) Method() string { return m.start.method }
+func (m *Message) Method() string { return m.cut(m.start.method) }
 
 // URL returns the URL of a request as it was written, "" for a reply. It may be "*".
-func (m *Message) URL() string { return m.start.url }
+func (m *Message) URL() string { return m.cut(m.start.url) }
 
 // Version returns the version as it was written, e.g. "RTSP/1.0".
-func (m *Message) Version() string { return m.start.version }
+func (m *Message) Version() string { return m.cut(m.start.version) }
 
 // Status returns the status code of a reply, 100 to 999, and 0 for a request.
 func (m *Message) Status() int { return m.start.status }
 
 // Reason returns the reason phrase of a reply, which may be empty.
-func (m *Message) Reason() string { return m.start.reason }
+func (m *Message) Reason() string { return m.cut(m.start.reason) }
 
 // Get returns the first value of a header, on one line and without blanks around it; "" when
 // there is none. Names compare in any case.
@@ -111,9 +125,11 @@ func (m *Message) CSeq() (int, bool) {
 	return int(n), err == nil
 }
 
-func (m *Message) name(h header) string { return m.head[h.name.from:h.name.to] }
+func (m *Message) cut(p span) string { return m.head[p.from:p.to] }
 
-func (m *Message) value(h header) string { return unfold(m.head[h.value.from:h.value.to]) }
+func (m *Message) name(h header) string { return m.cut(h.name) }
+
+func (m *Message) value(h header) string { return unfold(m.cut(h.value)) }
 
 // find returns the index of the first header of that name, or -1.
 func (m *Message) find(name string) int {

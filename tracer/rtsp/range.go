@@ -56,7 +56,7 @@ func ParseRange(v string) (Range, error) {
 		return fail("no '-'")
 	}
 	dash += eq + 1
-	r.start = trimSpan(v, span{eq + 1, dash})
+	r.start = trim(v, span{eq + 1, dash})
 	if r.start.from == r.start.to {
 		r.start = span{dash, dash}
 	}
@@ -154,8 +154,8 @@ func parseClock(text string) (time.Time, bool) {
 	return t, err == nil
 }
 
-// Text returns the start as it was written, "" when there is none.
-func (r Range) Text() string { return r.raw[r.start.from:r.start.to] }
+// StartText returns the start as it was written, "" when there is none.
+func (r Range) StartText() string { return r.raw[r.start.from:r.start.to] }
 
 // String returns the text that the range was parsed from. One that was put together from its
 // fields is written with three decimals.

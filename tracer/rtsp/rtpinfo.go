@@ -11,159 +11,168 @@ type RTPInfo []RTPInfoEntry
 
 // RTPInfoEntry says where a stream continues.
 type RTPInfoEntry struct {
-	URL     string  // as written, without quotes; absolute or relative
+	URL     string  // as written, without quotes; absolute or relative; "" when absent
 	Seq     *uint16 // of the first packet, nil when not announced
 	RTPTime *uint32 // that belongs to the start of the Range, nil when not announced
 	SSRC    *uint32 // version 2.0 only, nil otherwise
 
-	seq, rtptime span // of the values in the header; empty and at from 0 when absent
-	end          int  // where a parameter may be added
+	seq, rtptime span // of the values in the header; {0, 0} when absent
+	end          int  // where a parameter may be added in the header
 }
 
 // ParseRTPInfo reads both forms, with a blank or none after the commas. URLs may contain ';' and
-// ','. The error is a *HeaderError: an empty value.
+// ','. The error is a *HeaderError: no entry.
 func ParseRTPInfo(v string) (RTPInfo, error) {
 	var info RTPInfo
 	for _, p := range entrySpans(v) {
 		info = append(info, parseEntry(v, p)...)
 	}
 	if len(info) == 0 {
-		return nil, &HeaderError{Header: "RTP-Info", Value: v, Reason: "empty"}
+		return nil, &HeaderError{Header: "RTP-Info", Value: v, Reason: "no entry"}
 	}
 	return info, nil
 }
 
-// entrySpans cuts v at each comma outside quotes that is followed by a new "url="; at every
-// comma when there is no "url=" at all.
+// entrySpans cuts v at each comma outside quotes that is followed by a new "url=", or at every
+// such comma when there is no "url=" at all.
 func entrySpans(v string) []span {
 	var all []span
-	add := func(from, to int) {
-		if p := trimSpan(v, span{from, to}); p.from < p.to {
+	named := opensURL(v)
+	quoted, from := false, 0
+	for i := 0; i <= len(v); i++ {
+		if i < len(v) && v[i] == '"' {
+			quoted = !quoted
+		}
+		if i < len(v) && (v[i] != ',' || quoted || named && !opensURL(v[i:])) {
+			continue
+		}
+		if p := trim(v, span{from, i}); p.from < p.to {
 			all = append(all, p)
 		}
+		from = i + 1
 	}
-	named := hasURL(strings.TrimLeft(v, " \t,"))
-	quoted, from := false, 0
-	for i := range len(v) {
-		switch {
-		case v[i] == '"':
-			quoted = !quoted
-		case v[i] == ',' && !quoted && (!named || hasURL(strings.TrimLeft(v[i+1:], " \t,"))):
-			add(from, i)
-			from = i + 1
-		}
-	}
-	add(from, len(v))
 	return all
 }
 
-func hasURL(v string) bool { return len(v) >= 4 && strings.EqualFold(v[:4], "url=") }
+// opensURL reports whether "url=" is the first thing in v but for blanks and commas.
+func opensURL(v string) bool {
+	v = strings.TrimLeft(v, ", \t")
+	return len(v) >= 4 && equalFold(v, span{0, 4}, "url=")
+}
 
 // parseEntry reads one entry; version 2.0 may name several sources of one URL.
 func parseEntry(v string, p span) []RTPInfoEntry {
-	for p.to > p.from && v[p.to-1] == ',' {
-		p = trimSpan(v, span{p.from, p.to - 1})
+	for p.to > p.from && strings.IndexByte(", \t", v[p.to-1]) >= 0 {
+		p.to--
 	}
-	e := RTPInfoEntry{end: p.to}
-	at := p.from
-	if hasURL(v[at:p.to]) {
-		at += len("url=")
-		if end := strings.IndexByte(v[min(at+1, p.to):p.to], '"'); at < p.to && v[at] == '"' && end >= 0 {
-			e.URL = v[at+1 : at+1+end]
-			at += end + 2
-		} else {
-			from := at
-			at = paramStart(v, span{at, p.to})
-			e.URL = strings.TrimSpace(v[from:at])
-		}
-	}
-	all := []RTPInfoEntry{e}
+	url, at := entryURL(v, p)
+	e := RTPInfoEntry{URL: url}
+	var all []RTPInfoEntry
 	for at < p.to {
-		next := at
-		for next < p.to && strings.IndexByte("; \t", v[next]) < 0 {
-			next++
+		token := span{at, at}
+		for token.to < p.to && strings.IndexByte("; \t", v[token.to]) < 0 {
+			token.to++
 		}
-		all = entryParam(all, v, span{at, next})
-		at = next + 1
+		at = token.to + 1
+		key, value := cutParam(v, token)
+		if equalFold(v, key, "ssrc") {
+			if e.SSRC != nil {
+				e.end = len(strings.TrimRight(v[:token.from], "; \t"))
+				all = append(all, e)
+				e = RTPInfoEntry{URL: url}
+			}
+			colon := value.from
+			for colon < value.to && v[colon] != ':' {
+				colon++
+			}
+			e.SSRC = parseSSRC(v[value.from:colon])
+			key, value = cutParam(v, span{min(colon+1, value.to), value.to})
+		}
+		e.take(v, key, value)
 	}
-	return all
+	e.end = p.to
+	return append(all, e)
+}
+
+// cutParam cuts "key=value"; both are empty when there is no '='.
+func cutParam(v string, p span) (key, value span) {
+	eq := strings.IndexByte(v[p.from:p.to], '=')
+	if eq < 0 {
+		return span{p.to, p.to}, span{p.to, p.to}
+	}
+	return span{p.from, p.from + eq}, span{p.from + eq + 1, p.to}
+}
+
+// take reads one parameter. The first of a name counts.
+func (e *RTPInfoEntry) take(v string, key, value span) {
+	text := v[value.from:value.to]
+	switch {
+	case equalFold(v, key, "seq") && e.seq == span{}:
+		e.seq = value
+		if n, err := strconv.ParseUint(text, 10, 16); err == nil {
+			seq := uint16(n)
+			e.Seq = &seq
+		}
+	case equalFold(v, key, "rtptime") && e.rtptime == span{}:
+		e.rtptime = value
+		if n, err := strconv.ParseUint(text, 10, 32); err == nil {
+			rtptime := uint32(n)
+			e.RTPTime = &rtptime
+		}
+	}
+}
+
+// entryURL returns the URL of an entry and where its parameters begin.
+func entryURL(v string, p span) (url string, params int) {
+	if !opensURL(v[p.from:p.to]) {
+		return "", p.from
+	}
+	at := p.from + strings.IndexByte(v[p.from:p.to], '=') + 1
+	if at < p.to && v[at] == '"' {
+		if end := strings.IndexByte(v[at+1:p.to], '"'); end >= 0 {
+			return v[at+1 : at+1+end], at + end + 2
+		}
+	}
+	params = paramStart(v, span{at, p.to})
+	return strings.TrimSpace(v[at:params]), params
 }
 
 // paramStart returns where the parameters behind an unquoted URL begin: at the first ';' from
-// which on everything reads as parameters and which itself opens seq or rtptime.
+// which on everything reads as parameters and which itself opens one of ours.
 func paramStart(v string, p span) int {
 	start := p.to
-	for i := p.to; i > p.from; {
-		j := strings.LastIndexByte(v[p.from:i], ';')
-		if j < 0 {
-			break
+	for to := p.to; ; {
+		semi := strings.LastIndexByte(v[p.from:to], ';')
+		if semi < 0 {
+			return start
 		}
-		j += p.from
-		key, value, eq := strings.Cut(strings.TrimSpace(v[j+1:i]), "=")
-		known := isEntryKey(key)
-		if !eq && key != "" || known && value != "" && !isNumber10(value) || strings.ContainsAny(value, "/") {
-			break
+		semi += p.from
+		token := trim(v, span{semi + 1, to})
+		key, value := cutParam(v, token)
+		ours := isEntryParam(v, key, value)
+		if !ours && token.from < token.to && (key.from == key.to || strings.ContainsAny(v[token.from:token.to], "/?")) {
+			return start
 		}
-		if known || key == "" && start == p.to {
-			start = j
+		if ours || token.from == token.to && start == p.to {
+			start = semi
 		}
-		i = j
+		to = semi
 	}
-	return start
 }
 
-func isEntryKey(key string) bool {
-	return strings.EqualFold(key, "seq") || strings.EqualFold(key, "rtptime")
-}
-
-// isNumber10 reports whether s is one to ten digits.
-func isNumber10(s string) bool {
-	return isNumber(s) || len(s) == 10 && isNumber(s[1:]) && isDigit(s[0])
-}
-
-// entryParam takes one parameter into the last entry.
-func entryParam(all []RTPInfoEntry, v string, p span) []RTPInfoEntry {
-	e := &all[len(all)-1]
-	eq := strings.IndexByte(v[p.from:p.to], '=')
-	if eq < 0 {
-		return all
-	}
-	key, value := v[p.from:p.from+eq], span{p.from + eq + 1, p.to}
-	if strings.EqualFold(key, "ssrc") {
-		ssrc, rest, more := strings.Cut(v[value.from:value.to], ":")
-		n, ok := parseSSRC(ssrc)
-		if !ok || n == nil {
-			return all
-		}
-		if e.SSRC != nil {
-			e.end = strings.LastIndexByte(v[:p.from], '=') // replaced below
-			all = append(all, RTPInfoEntry{URL: e.URL})
-			all[len(all)-2].end = len(strings.TrimRight(v[:p.from], "; \t"))
-			e = &all[len(all)-1]
-			e.end = all[0].end
-		}
-		e.SSRC = n
-		if !more {
-			return all
-		}
-		return entryParam(all, v, span{p.to - len(rest), p.to})
-	}
+// isEntryParam reports whether a parameter is one of ours with a value it may have: digits,
+// nothing, or a negative number, which is none but was meant to be one.
+func isEntryParam(v string, key, value span) bool {
 	text := v[value.from:value.to]
 	switch {
-	case strings.EqualFold(key, "seq"):
-		e.seq = value
-		if n, err := strconv.ParseUint(text, 10, 16); err == nil {
-			s := uint16(n)
-			e.Seq = &s
-		}
-	case strings.EqualFold(key, "rtptime"):
-		e.rtptime = value
-		if n, err := strconv.ParseUint(text, 10, 32); err == nil {
-			t := uint32(n)
-			e.RTPTime = &t
-		}
+	case equalFold(v, key, "seq"), equalFold(v, key, "rtptime"):
+		text = strings.TrimPrefix(text, "-")
+		return strings.Trim(text, "0123456789") == ""
+	case equalFold(v, key, "ssrc"):
+		text, _, _ = strings.Cut(text, ":")
+		return parseSSRC(text) != nil
 	}
-	return all
+	return false
 }
 
 // ReplaceRTPInfo returns the header value v with seq and rtptime of entry i written anew and
@@ -175,22 +184,30 @@ func ReplaceRTPInfo(v string, i int, seq uint16, rtptime uint32) string {
 		return v
 	}
 	e := info[i]
-	type edit struct {
-		at   span
-		text string
+	a, b := e.seq, e.rtptime
+	atext, btext := strconv.FormatUint(uint64(seq), 10), strconv.FormatUint(uint64(rtptime), 10)
+	if a == (span{}) {
+		a, atext = span{e.end, e.end}, e.separator(v)+"seq="+atext
 	}
-	s := edit{e.seq, strconv.FormatUint(uint64(seq), 10)}
-	t := edit{e.rtptime, strconv.FormatUint(uint64(rtptime), 10)}
-	if s.at.to == 0 {
-		s = edit{span{e.end, e.end}, ";seq=" + s.text}
+	if b == (span{}) {
+		b, btext = span{e.end, e.end}, ";rtptime="+btext
 	}
-	if t.at.to == 0 {
-		t = edit{span{e.end, e.end}, ";rtptime=" + t.text}
+	if b.from < a.from {
+		a, b, atext, btext = b, a, btext, atext
 	}
-	if t.at.from < s.at.from {
-		s, t = t, s
+	return v[:a.from] + atext + v[a.to:b.from] + btext + v[b.to:]
+}
+
+// separator is what stands before the first parameter that is added to an entry of v: the SSRC
+// of version 2.0 is followed by a colon.
+func (e RTPInfoEntry) separator(v string) string {
+	switch {
+	case e.SSRC != nil && e.rtptime == (span{}):
+		return ":"
+	case strings.HasSuffix(v[:e.end], ";"):
+		return ""
 	}
-	return v[:s.at.from] + s.text + v[s.at.to:t.at.from] + t.text + v[t.at.to:]
+	return ";"
 }
 
 // String writes the header value: the form of 2.0 for entries with an SSRC, else that of 1.0.
@@ -211,12 +228,12 @@ func (e RTPInfoEntry) String() string {
 	if e.RTPTime != nil {
 		params = append(params, "rtptime="+strconv.FormatUint(uint64(*e.RTPTime), 10))
 	}
-	if e.SSRC != nil {
-		head := `url="` + e.URL + `" ssrc=` + hex8(*e.SSRC)
-		if len(params) == 0 {
-			return head
-		}
-		return head + ":" + strings.Join(params, ";")
+	if e.SSRC == nil {
+		return strings.Join(append([]string{"url=" + e.URL}, params...), ";")
 	}
-	return strings.Join(append([]string{"url=" + e.URL}, params...), ";")
+	s := `url="` + e.URL + `" ssrc=` + hex8(*e.SSRC)
+	if len(params) == 0 {
+		return s
+	}
+	return s + ":" + strings.Join(params, ";")
 }

@@ -139,8 +139,7 @@ func (s rawMedia) describe() MediaDescription {
 // payloadType describes one format: the rtpmap of the same section, else the static table
 // (RFC 3551 §6).
 func (s rawMedia) payloadType(n uint8) PT {
-	pt := PT{PT: n}
-	pt.Codec, pt.ClockRate, pt.Channels = staticPT(n)
+	pt := staticPT(n)
 	for _, a := range s.attrs {
 		if !strings.EqualFold(a.Name, "rtpmap") {
 			continue

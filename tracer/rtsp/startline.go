@@ -12,29 +12,64 @@ const maxMethod = 64
 // and POST, and both are refused from their first bytes on.
 const httpMethods = "|GET|POST|HEAD|PUT|DELETE|PATCH|CONNECT|TRACE|"
 
-// startLine is the first line of a message, cut.
+// text is what a head may be held in: bytes of the stream, or the string a Message keeps.
+type text interface{ ~string | ~[]byte }
+
+// span is a half-open range of bytes.
+type span struct{ from, to int }
+
+// startLine is where the parts of a first line are.
 type startLine struct {
-	method, url string // of a request
-	status      int    // of a reply, else 0
-	reason      string
-	version     string // "RTSP/1.0"
+	method, url span // of a request
+	status      int  // of a reply, else 0
+	reason      span
+	version     span // "RTSP/1.0"
 }
 
 // isToken reports whether c may stand in a method or a header name (RFC 2326 §15.1).
 func isToken(c byte) bool {
-	switch {
-	case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9':
-		return true
-	}
-	return strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
+	return isLetter(c) || isDigit(c) || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0
 }
 
 func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 func isDigit(c byte) bool { return c >= '0' && c <= '9' }
 
+func isBlank(c byte) bool { return c == ' ' || c == '\t' }
+
+// isSpace includes the line ends, which stand inside a folded value.
+func isSpace(c byte) bool { return isBlank(c) || c == '\r' || c == '\n' }
+
+// trim takes the white space at both ends of a span away.
+func trim[T text](s T, p span) span {
+	for p.from < p.to && isSpace(s[p.from]) {
+		p.from++
+	}
+	for p.to > p.from && isSpace(s[p.to-1]) {
+		p.to--
+	}
+	return p
+}
+
+// equalFold compares with a lower-case ASCII word in any case.
+func equalFold[T text](s T, p span, lower string) bool {
+	if p.to-p.from != len(lower) {
+		return false
+	}
+	for i := range len(lower) {
+		c := s[p.from+i]
+		if c >= 'A' && c <= 'Z' {
+			c |= 0x20
+		}
+		if c != lower[i] {
+			return false
+		}
+	}
+	return true
+}
+
 // mayStart reports whether a message may begin with b. A whole first line is judged in full, a
-// part of one only as far as it goes.
+// part of one only as far as it goes, so that no beginning of a message is ever refused.
 func mayStart(b []byte) bool {
 	if !isLetter(b[0]) {
 		return false
@@ -49,7 +84,7 @@ func mayStart(b []byte) bool {
 	case i == len(b):
 		return true
 	case b[i] == '/':
-		if !strings.EqualFold(string(b[:i]), "RTSP") {
+		if !equalFold(b, span{0, i}, "rtsp") {
 			return false
 		}
 	case b[i] != ' ' || isHTTPMethod(b[:i]):
@@ -64,11 +99,11 @@ func mayStart(b []byte) bool {
 	if !whole {
 		return true
 	}
-	_, ok := parseStartLine(string(line))
+	_, ok := cutStartLine(line)
 	return ok
 }
 
-// isHTTPMethod reports whether RTSP never uses this method name and HTTP does.
+// isHTTPMethod reports whether HTTP uses this method name and RTSP never does.
 func isHTTPMethod(name []byte) bool {
 	i := strings.Index(httpMethods, string(name))
 	return i > 0 && httpMethods[i-1] == '|' && httpMethods[i+len(name)] == '|'
@@ -91,54 +126,76 @@ func firstLine(b []byte) ([]byte, bool) {
 	return b[:i], whole
 }
 
-// parseStartLine cuts a first line without its line end. More blanks than one, blanks in the
-// URL and a missing reason are accepted; the version decides.
-func parseStartLine(line string) (startLine, bool) {
-	if i := strings.IndexByte(line, '/'); i == 4 && strings.EqualFold(line[:4], "RTSP") {
-		return parseStatusLine(line)
+// cutStartLine cuts a first line without its line end. Several blanks, blanks inside the URL
+// and a missing reason are accepted: the version decides.
+func cutStartLine[T text](line T) (s startLine, ok bool) {
+	all := trim(line, span{0, len(line)})
+	first := all.from
+	for first < all.to && isToken(line[first]) {
+		first++
 	}
-	line = strings.TrimRight(line, " \t")
-	method, rest, ok := strings.Cut(line, " ")
-	cut := strings.LastIndexByte(rest, ' ')
-	if !ok || method == "" || cut < 0 || !isVersion(rest[cut+1:]) {
-		return startLine{}, false
+	if first < all.to && line[first] == '/' {
+		return cutStatusLine(line, all)
 	}
-	url := strings.Trim(rest[:cut], " \t")
-	if url == "" {
-		return startLine{}, false
+	last := all.to
+	for last > first && !isBlank(line[last-1]) {
+		last--
 	}
-	return startLine{method: method, url: url, version: rest[cut+1:]}, true
+	s = startLine{
+		method:  span{all.from, first},
+		url:     trim(line, span{first, last}),
+		version: span{last, all.to},
+	}
+	if s.method.from == s.method.to || s.url.from >= s.url.to {
+		return s, false
+	}
+	return s, isBlank(line[first]) && isVersion(line, s.version)
 }
 
-func parseStatusLine(line string) (startLine, bool) {
-	version, rest, _ := strings.Cut(line, " ")
-	rest = strings.TrimLeft(rest, " \t")
-	if !isVersion(version) || len(rest) < 3 {
-		return startLine{}, false
+func cutStatusLine[T text](line T, all span) (s startLine, ok bool) {
+	first := all.from
+	for first < all.to && !isBlank(line[first]) {
+		first++
 	}
-	status := 0
-	for i := range 3 {
-		if !isDigit(rest[i]) {
-			return startLine{}, false
+	s.version = span{all.from, first}
+	rest := trim(line, span{first, all.to})
+	if rest.to-rest.from < 3 || !isVersion(line, s.version) {
+		return s, false
+	}
+	for _, c := range []byte(line[rest.from : rest.from+3]) {
+		if !isDigit(c) {
+			return s, false
 		}
-		status = status*10 + int(rest[i]-'0')
+		s.status = s.status*10 + int(c-'0')
 	}
-	if status < 100 || (len(rest) > 3 && rest[3] != ' ' && rest[3] != '\t') {
-		return startLine{}, false
+	rest.from += 3
+	if rest.from < rest.to && !isBlank(line[rest.from]) {
+		return s, false
 	}
-	return startLine{version: version, status: status, reason: strings.Trim(rest[3:], " \t")}, true
+	s.reason = trim(line, rest)
+	return s, s.status >= 100
 }
 
-// isVersion reports whether s is "RTSP/" digits "." digits.
-func isVersion(s string) bool {
-	if len(s) < 8 || s[4] != '/' || !strings.EqualFold(s[:4], "RTSP") {
+// isVersion reports whether the span is "RTSP/" digits "." digits.
+func isVersion[T text](s T, p span) bool {
+	if p.to-p.from < len("RTSP/1.0") || !equalFold(s, span{p.from, p.from + 5}, "rtsp/") {
 		return false
 	}
-	major, minor, ok := strings.Cut(s[5:], ".")
-	return ok && isNumber(major) && isNumber(minor)
+	digits, dots := 0, 0
+	for i := p.from + 5; i < p.to; i++ {
+		switch {
+		case isDigit(s[i]):
+			digits++
+		case s[i] == '.' && digits > 0 && dots == 0:
+			digits, dots = 0, 1
+		default:
+			return false
+		}
+	}
+	return digits > 0 && dots == 1
 }
 
-// isNumber reports whether s is one to nine digits.
+// isNumber reports whether s is one to nine digits, so that it fits every int.
 func isNumber(s string) bool {
 	if s == "" || len(s) > 9 {
 		return false

@@ -2,62 +2,38 @@ package rtsp
 
 // staticPT returns codec, clock rate in Hz and channels of a payload type of RFC 3551 §6, zero
 // values for the others.
-func staticPT(n uint8) (codec string, rate uint32, channels int) {
-	switch n {
-	case 0:
-		return "PCMU", 8000, 1
-	case 3:
-		return "GSM", 8000, 1
-	case 4:
-		return "G723", 8000, 1
-	case 5:
-		return "DVI4", 8000, 1
-	case 6:
-		return "DVI4", 16000, 1
-	case 7:
-		return "LPC", 8000, 1
-	case 8:
-		return "PCMA", 8000, 1
-	case 9:
-		return "G722", 8000, 1 // sampled at 16000 (RFC 3551 §4.5.2)
-	case 10:
-		return "L16", 44100, 2
-	case 11:
-		return "L16", 44100, 1
-	case 12:
-		return "QCELP", 8000, 1
-	case 13:
-		return "CN", 8000, 1
-	case 14:
-		return "MPA", 90000, 0
-	case 15:
-		return "G728", 8000, 1
-	case 16:
-		return "DVI4", 11025, 1
-	case 17:
-		return "DVI4", 22050, 1
-	case 18:
-		return "G729", 8000, 1
+func staticPT(n uint8) PT {
+	table := [...]PT{
+		0: {Codec: "PCMU", ClockRate: 8000, Channels: 1},
+		3: {Codec: "GSM", ClockRate: 8000, Channels: 1},
+		4: {Codec: "G723", ClockRate: 8000, Channels: 1},
+		5: {Codec: "DVI4", ClockRate: 8000, Channels: 1},
+		6: {Codec: "DVI4", ClockRate: 16000, Channels: 1},
+		7: {Codec: "LPC", ClockRate: 8000, Channels: 1},
+		8: {Codec: "PCMA", ClockRate: 8000, Channels: 1},
+		// Sampled at 16000 Hz, but the clock is 8000 (RFC 3551 §4.5.2).
+		9:  {Codec: "G722", ClockRate: 8000, Channels: 1},
+		10: {Codec: "L16", ClockRate: 44100, Channels: 2},
+		11: {Codec: "L16", ClockRate: 44100, Channels: 1},
+		12: {Codec: "QCELP", ClockRate: 8000, Channels: 1},
+		13: {Codec: "CN", ClockRate: 8000, Channels: 1},
+		14: {Codec: "MPA", ClockRate: 90000},
+		15: {Codec: "G728", ClockRate: 8000, Channels: 1},
+		16: {Codec: "DVI4", ClockRate: 11025, Channels: 1},
+		17: {Codec: "DVI4", ClockRate: 22050, Channels: 1},
+		18: {Codec: "G729", ClockRate: 8000, Channels: 1},
+		25: {Codec: "CelB", ClockRate: 90000},
+		26: {Codec: "JPEG", ClockRate: 90000},
+		28: {Codec: "nv", ClockRate: 90000},
+		31: {Codec: "H261", ClockRate: 90000},
+		32: {Codec: "MPV", ClockRate: 90000},
+		33: {Codec: "MP2T", ClockRate: 90000},
+		34: {Codec: "H263", ClockRate: 90000},
 	}
-	return staticVideo(n)
-}
-
-func staticVideo(n uint8) (codec string, rate uint32, channels int) {
-	switch n {
-	case 25:
-		return "CelB", 90000, 0
-	case 26:
-		return "JPEG", 90000, 0
-	case 28:
-		return "nv", 90000, 0
-	case 31:
-		return "H261", 90000, 0
-	case 32:
-		return "MPV", 90000, 0
-	case 33:
-		return "MP2T", 90000, 0
-	case 34:
-		return "H263", 90000, 0
+	if int(n) >= len(table) {
+		return PT{PT: n}
 	}
-	return "", 0, 0
+	pt := table[n]
+	pt.PT = n
+	return pt
 }

@@ -1,7 +1,6 @@
 package rtsp
 
 import (
-	"net"
 	"strconv"
 	"strings"
 )
@@ -47,8 +46,8 @@ func (s TransportSpec) TCP() bool {
 	return s.HasInterleaved || strings.HasSuffix(strings.ToUpper(s.Profile), "/TCP")
 }
 
-// ParseTransport reads a Transport value. The error is a *HeaderError: no profile, or a port,
-// channel, TTL or SSRC that is none.
+// ParseTransport reads a Transport value. The error is a *HeaderError: no profile, or a port or
+// channel that is none. An SSRC or TTL that is none counts as absent.
 func ParseTransport(v string) (Transport, error) {
 	var t Transport
 	for _, text := range splitQuoted(v, ',') {
@@ -104,7 +103,7 @@ func (s *TransportSpec) param(key, value, raw string) (reason string) {
 	case "interleaved":
 		ok = s.interleaved(value)
 	case "ssrc":
-		s.SSRC, ok = parseSSRC(unquote(value))
+		s.SSRC = parseSSRC(unquote(value))
 	case "source":
 		s.Source = trimBrackets(unquote(value))
 	case "destination":
@@ -112,7 +111,7 @@ func (s *TransportSpec) param(key, value, raw string) (reason string) {
 	case "mode":
 		s.Mode = unquote(value)
 	case "ttl":
-		s.TTL, ok = parseSmall(value, 255)
+		s.TTL, _ = parseSmall(value, 255)
 	case "dest_addr":
 		s.DestAddr = parseAddrs(value)
 	case "src_addr":
@@ -126,14 +125,16 @@ func (s *TransportSpec) param(key, value, raw string) (reason string) {
 	return ""
 }
 
-func (s *TransportSpec) interleaved(value string) bool {
-	first, second, pair := strings.Cut(value, "-")
-	a, ok := parseSmall(strings.TrimSpace(first), 255)
-	b := -1
-	if pair && ok {
-		b, ok = parseSmall(strings.TrimSpace(second), 255)
+func (s *TransportSpec) interleaved(value string) (ok bool) {
+	first, second, _ := strings.Cut(value, "-")
+	s.Interleaved[1] = -1
+	if s.Interleaved[0], ok = parseSmall(strings.TrimSpace(first), 255); !ok {
+		return false
 	}
-	s.Interleaved, s.HasInterleaved = [2]int{a, b}, ok
+	if second = strings.TrimSpace(second); second != "" {
+		s.Interleaved[1], ok = parseSmall(second, 255)
+	}
+	s.HasInterleaved = ok
 	return ok
 }
 
@@ -155,14 +156,12 @@ func (s *TransportSpec) fromAddr() {
 	}
 }
 
+// portsOf returns the host of the first address and the ports of the first two.
 func portsOf(addrs []string) (host string, ports [2]int) {
 	for i, a := range addrs[:min(len(addrs), 2)] {
-		h, p, err := net.SplitHostPort(a)
-		if err != nil {
-			h = trimBrackets(a)
-		}
+		h, p := cutHostPort(a)
 		if i == 0 {
-			host = h
+			host = trimBrackets(h)
 		}
 		ports[i], _ = parseSmall(p, 1<<16-1)
 	}
@@ -195,22 +194,20 @@ func parseSmall(v string, limit int) (int, bool) {
 	return n, n <= limit
 }
 
-// parseSSRC reads eight hexadecimal digits or fewer, the first number of a 2.0 list.
-func parseSSRC(v string) (*uint32, bool) {
+// parseSSRC reads eight hexadecimal digits or fewer, the first number of a 2.0 list; nil when
+// there are none.
+func parseSSRC(v string) *uint32 {
 	v, _, _ = strings.Cut(v, "/")
 	v = strings.TrimSpace(v)
-	if v == "" {
-		return nil, true
-	}
 	if len(v) > 2 && v[0] == '0' && v[1]|0x20 == 'x' {
 		v = v[2:]
 	}
 	n, err := strconv.ParseUint(v, 16, 32)
 	if err != nil {
-		return nil, false
+		return nil
 	}
 	ssrc := uint32(n)
-	return &ssrc, true
+	return &ssrc
 }
 
 // parseAddrs reads `":a"/":b"`.
@@ -246,8 +243,8 @@ func (s TransportSpec) String() string {
 	add(s.Unicast, "unicast")
 	add(s.Multicast, "multicast")
 	old := func(addrs []string) bool { return len(addrs) == 0 }
-	add(s.Destination != "" && old(s.DestAddr), "destination="+s.Destination)
-	add(s.Source != "" && old(s.SrcAddr), "source="+s.Source)
+	add(s.Destination != "" && old(s.DestAddr), "destination="+quoteOdd(s.Destination))
+	add(s.Source != "" && old(s.SrcAddr), "source="+quoteOdd(s.Source))
 	add(!old(s.DestAddr), "dest_addr="+quoteAddrs(s.DestAddr))
 	add(!old(s.SrcAddr), "src_addr="+quoteAddrs(s.SrcAddr))
 	add(s.Port != [2]int{}, "port="+pairString(s.Port, 0))
@@ -258,10 +255,10 @@ func (s TransportSpec) String() string {
 	if s.SSRC != nil {
 		b.WriteString(";ssrc=" + hex8(*s.SSRC))
 	}
+	add(s.Mode != "", `mode="`+s.Mode+`"`)
 	for _, x := range s.Extra {
 		b.WriteString(";" + x)
 	}
-	add(s.Mode != "", `mode="`+s.Mode+`"`)
 	return b.String()
 }
 

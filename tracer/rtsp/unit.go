@@ -113,34 +113,10 @@ func nextMessage(b []byte) (Unit, int, error) {
 	if len(b) < n {
 		return Unit{}, n, ErrShort
 	}
-	m, ok := newMessage(string(b[:head]), bytes.Clone(b[head:n]))
-	if !ok {
-		return Unit{}, 0, ErrNotRTSP
-	}
+	m, _ := newMessage(string(b[:head]), bytes.Clone(b[head:n]))
 	kind := KindResponse
 	if m.IsRequest() {
 		kind = KindRequest
 	}
 	return Unit{Kind: kind, Raw: b[:n:n], Message: m}, n, nil
-}
-
-// headEnd returns the length of the head with its blank line, or -1 when the blank line is not
-// within the first MaxHead bytes.
-func headEnd(b []byte) int {
-	if len(b) > MaxHead {
-		b = b[:MaxHead]
-	}
-	for i := 0; ; {
-		j := bytes.IndexByte(b[i:], '\n')
-		if j < 0 {
-			return -1
-		}
-		i += j + 1
-		switch {
-		case i < len(b) && b[i] == '\n':
-			return i + 1
-		case i+1 < len(b) && b[i] == '\r' && b[i+1] == '\n':
-			return i + 2
-		}
-	}
 }

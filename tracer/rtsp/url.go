@@ -5,6 +5,7 @@ import "strings"
 // parts are the pieces of an absolute URL, cut but not decoded.
 type parts struct {
 	scheme, userinfo, host, port, path string
+	hasUserinfo                        bool
 }
 
 // cutURL cuts an absolute URL. It is false for a relative one.
@@ -20,13 +21,9 @@ func cutURL(url string) (p parts, ok bool) {
 	authority := rest[:end]
 	p = parts{scheme: strings.ToLower(scheme), path: rest[end:]}
 	if at := strings.LastIndexByte(authority, '@'); at >= 0 {
-		p.userinfo, authority = authority[:at], authority[at+1:]
+		p.hasUserinfo, p.userinfo, authority = true, authority[:at], authority[at+1:]
 	}
-	p.host = authority
-	if colon := strings.LastIndexByte(authority, ':'); colon > strings.LastIndexByte(authority, ']') {
-		p.host, p.port = authority[:colon], authority[colon+1:]
-	}
-	p.host = strings.ToLower(p.host)
+	p.host, p.port = cutHostPort(strings.ToLower(authority))
 	if p.port == "" {
 		p.port = "554"
 		if p.scheme == "rtsps" {
@@ -39,13 +36,10 @@ func cutURL(url string) (p parts, ok bool) {
 // StripUserinfo returns the URL without user name and password.
 func StripUserinfo(url string) string {
 	p, ok := cutURL(url)
-	if !ok || !strings.Contains(url, "@") {
+	if !ok || !p.hasUserinfo {
 		return url
 	}
 	start := strings.Index(url, "://") + 3
-	if !strings.HasPrefix(url[start:], p.userinfo+"@") {
-		return url
-	}
 	return url[:start] + url[start+len(p.userinfo)+1:]
 }
 
@@ -72,7 +66,7 @@ func ResolveControl(base, control string) string {
 	if control == "" || control == "*" {
 		return base
 	}
-	return strings.TrimRight(base, "/") + "/" + strings.TrimLeft(control, "/")
+	return strings.TrimSuffix(base, "/") + "/" + strings.TrimPrefix(control, "/")
 }
 
 // MatchControl reports whether url, from a SETUP or an RTP-Info entry, names the stream with
@@ -96,12 +90,13 @@ func MatchControl(url, base, control string) bool {
 	return tail != "/" && strings.HasSuffix("/"+strings.Trim(url, "/"), tail)
 }
 
-// BaseURL returns the URL that the controls of a DESCRIBE reply are relative to: Content-Base,
-// Content-Location, or the URL asked for (RFC 2326 C.1.1).
+// BaseURL returns the URL that the controls of a DESCRIBE reply are relative to: Content-Base or
+// Content-Location when it is absolute, else the URL asked for (RFC 2326 C.1.1).
 func BaseURL(reply *Message, requested string) string {
 	for _, name := range []string{"Content-Base", "Content-Location"} {
-		if v := reply.Get(name); v != "" {
-			return ResolveControl(requested, v)
+		v := reply.Get(name)
+		if _, absolute := cutURL(v); absolute {
+			return v
 		}
 	}
 	return requested
