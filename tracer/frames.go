@@ -25,12 +25,13 @@ type frames struct {
 	udp     layers.UDP
 	payload gopacket.Payload
 	seen    []gopacket.LayerType
+	each    func(Segment) // takes the segments: the Decoder's method
 }
 
 // newFrames returns a decoder of frames whose first layer is first: layers.LayerTypeEthernet,
 // LayerTypeLinuxSLL, LayerTypeIPv4 or LayerTypeIPv6.
 func newFrames(d *Decoder, first gopacket.LayerType) *frames {
-	f := &frames{d: d}
+	f := &frames{d: d, each: d.Segment}
 	f.parser = gopacket.NewDecodingLayerParser(first, &f.eth, &f.sll, &f.vlan, &f.ip4, &f.ip6, &f.tcp, &f.udp, &f.payload)
 	f.parser.IgnoreUnsupported = true
 	return f
@@ -78,7 +79,7 @@ func (f *frames) segment(src, dst netip.AddrPort, at time.Time) {
 	}
 	var ok bool
 	if s.Flow, s.Dir, ok = f.d.side(src, dst, s.Flags, s.Payload); ok {
-		f.d.Segment(s)
+		f.each(s)
 	}
 }
 

@@ -1,0 +1,89 @@
+package tracer
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"scas/session"
+)
+
+// tick is one packet of a test: seconds after the reply, media ticks after rt0.
+type tick struct {
+	at    float64
+	seq   int
+	ticks int64
+}
+
+func TestReading(t *testing.T) {
+	const rt0 = session.RTPTime(0xffffff00) // wraps within the first picture
+	reply := time.Unix(1000, 0)
+	on := func(p play) play {
+		p.known, p.at = true, reply
+		if p.scale == 0 {
+			p.scale, p.speed = 1, 1
+		}
+		return p
+	}
+	at45 := session.NPTSeconds(45)
+	for _, c := range []struct {
+		name    string
+		play    play
+		noSeq   bool
+		noRT    bool
+		packets []tick
+		want    float64
+	}{
+		{"promised and kept", on(play{first: true}), false, false, []tick{{.07, 0, 5760}, {.11, 1, 9360}}, .104},
+		{"rtptime of npt 0", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 45 * 90000}, {.05, 1, 45*90000 + 3600}}, 45.04},
+		{"no RTP-Info", on(play{start: at45}), true, true, []tick{{.1, 0, 777}, {.14, 1, 777 + 3600}}, 45.04},
+		{"B-frames go back and forth", on(play{}), false, false, []tick{{0, 0, 0}, {.04, 1, 10800}, {.08, 2, 3600}, {.12, 3, 7200}}, .12},
+		{"old packets first", on(play{start: at45}), false, false, []tick{{.01, -2, -7200}, {.02, -1, -3600}, {.03, 0, 0}, {.07, 1, 3600}}, 45.04},
+		{"stale picture of npt 0, then the jump", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 0}, {.4, 1, 45 * 90000}, {.44, 2, 45*90000 + 3600}}, 45.04},
+		{"scale 2: ticks at wall speed", on(play{start: at45, scale: 2, speed: 1}), false, false, []tick{{0, 0, 0}, {1, 1, 90000}}, 47},
+		{"speed 2 compressed", on(play{scale: 2, speed: 2}), false, false, []tick{{0, 0, 0}, {.5, 1, 45000}, {1.1, 2, 99000}}, 2.2},
+		{"speed 2 as the RFC has it", on(play{scale: 2, speed: 2}), false, false, []tick{{0, 0, 0}, {.5, 1, 90000}, {1.1, 2, 198000}}, 2.2},
+		{"another time base", on(play{}), false, false, []tick{{0, 0, 0}, {.04, 1, 3600}, {.08, 2, 1_000_003_600}, {.12, 3, 1_000_007_200}}, .12},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var r reading
+			r.begin()
+			r.rt0, r.haveRT = rt0, !c.noRT
+			r.seq0, r.haveSeq = 0, !c.noSeq
+			for _, p := range c.packets {
+				r.packet(c.play, session.Seq(0).Add(p.seq), rt0.Add(p.ticks), 90000, reply.Add(time.Duration(p.at*1e9)))
+			}
+			if got := r.last.Seconds(); math.Abs(got-c.want) > 0.001 {
+				t.Errorf("npt %.3f, want %.3f", got, c.want)
+			}
+		})
+	}
+}
+
+// TestReadingOverWraps follows a film for 40 hours: three wraps of the 90 kHz clock.
+func TestReadingOverWraps(t *testing.T) {
+	var r reading
+	r.begin()
+	p := play{known: true, scale: 1, speed: 1, at: time.Unix(0, 0)}
+	r.haveRT = true
+	for s := range 40 * 3600 {
+		r.packet(p, session.Seq(s), session.RTPTime(uint32(s*90000)), 90000, p.at.Add(time.Duration(s)*time.Second))
+	}
+	if got := r.last.Seconds(); got != 40*3600-1 {
+		t.Errorf("npt %.3f after 40 hours", got)
+	}
+}
+
+func TestReceptionCountsLossAndJitter(t *testing.T) {
+	var r reception
+	at := time.Unix(1, 0)
+	for i, s := range []session.Seq{65533, 65534, 0, 0, 2, 1} { // 65535 lost, 0 twice, 1 late
+		r.packet(s, session.RTPTime(i*3600), 90000, at.Add(time.Duration(i)*40*time.Millisecond))
+	}
+	if r.lost() != 0 || r.packets != 6 { // one lost, one twice (RFC 3550 §6.4.1)
+		t.Errorf("lost %d of %d", r.lost(), r.packets)
+	}
+	if r.jitter > 1 {
+		t.Errorf("jitter %.1f ticks of an even stream", r.jitter)
+	}
+}
