@@ -27,6 +27,15 @@ type Film struct {
 	MP4, MKV string // file names in Dir
 }
 
+// CacheDir is where films are kept between runs.
+func CacheDir() string {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		dir = os.TempDir()
+	}
+	return filepath.Join(dir, "scas-films")
+}
+
 // NPT returns the media time, in seconds, of picture n.
 func NPT(n int) float64 { return float64(n)/Rate + StartOffset.Seconds() }
 
