@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
+	ebpflink "github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -94,7 +94,7 @@ func filterLines(nl *netlink.Handle, dev netlink.Link) ([]string, error) {
 func tcxLines(at *netlink.LinkAttrs) ([]string, error) {
 	var out []string
 	for where, attach := range map[string]ebpf.AttachType{"ingress": ebpf.AttachTCXIngress, "egress": ebpf.AttachTCXEgress} {
-		res, err := link.QueryPrograms(link.QueryOptions{Target: at.Index, Attach: attach})
+		res, err := ebpflink.QueryPrograms(ebpflink.QueryOptions{Target: at.Index, Attach: attach})
 		if errors.Is(err, ebpf.ErrNotSupported) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPERM) {
 			continue
 		}
