@@ -25,13 +25,16 @@ type frames struct {
 	udp     layers.UDP
 	payload gopacket.Payload
 	seen    []gopacket.LayerType
-	each    func(Segment) // takes the segments: the Decoder's method
+
+	// What takes the segments and datagrams: the Decoder's methods.
+	each     func(Segment)
+	datagram func(Datagram)
 }
 
 // newFrames returns a decoder of frames whose first layer is first: layers.LayerTypeEthernet,
 // LayerTypeLinuxSLL, LayerTypeIPv4 or LayerTypeIPv6.
 func newFrames(d *Decoder, first gopacket.LayerType) *frames {
-	f := &frames{d: d, each: d.Segment}
+	f := &frames{d: d, each: d.Segment, datagram: d.Datagram}
 	f.parser = gopacket.NewDecodingLayerParser(first, &f.eth, &f.sll, &f.vlan, &f.ip4, &f.ip6, &f.tcp, &f.udp, &f.payload)
 	f.parser.IgnoreUnsupported = true
 	return f
@@ -61,7 +64,7 @@ func (f *frames) frame(b []byte, at time.Time) {
 		case layers.LayerTypeTCP:
 			f.segment(netip.AddrPortFrom(src, uint16(f.tcp.SrcPort)), netip.AddrPortFrom(dst, uint16(f.tcp.DstPort)), at)
 		case layers.LayerTypeUDP:
-			f.d.udp(netip.AddrPortFrom(src, uint16(f.udp.SrcPort)), netip.AddrPortFrom(dst, uint16(f.udp.DstPort)), f.udp.Payload, at)
+			f.packet(netip.AddrPortFrom(src, uint16(f.udp.SrcPort)), netip.AddrPortFrom(dst, uint16(f.udp.DstPort)), f.udp.Payload, at)
 		}
 	}
 }
@@ -109,17 +112,18 @@ func (d *Decoder) side(src, dst netip.AddrPort, flags uint8, payload []byte) (bp
 	return bpf.Flow{}, 0, false
 }
 
-// udp takes one UDP packet of which it is not known who is the terminal.
-func (d *Decoder) udp(src, dst netip.AddrPort, payload []byte, at time.Time) {
+// packet takes one UDP packet of which it is not known who is the terminal.
+func (f *frames) packet(src, dst netip.AddrPort, payload []byte, at time.Time) {
+	d := f.d
 	in := bpf.Flow{Terminal: dst, Server: src}
 	if _, ok := d.media[in]; ok || len(d.learning) > 0 {
-		d.Datagram(Datagram{Flow: in, Dir: bpf.ToTerminal, Payload: payload, At: at})
+		f.datagram(Datagram{Flow: in, Dir: bpf.ToTerminal, Payload: payload, At: at})
 		if ok {
 			return
 		}
 	}
 	out := bpf.Flow{Terminal: src, Server: dst}
 	if _, ok := d.media[out]; ok {
-		d.Datagram(Datagram{Flow: out, Dir: bpf.ToServer, Payload: payload, At: at})
+		f.datagram(Datagram{Flow: out, Dir: bpf.ToServer, Payload: payload, At: at})
 	}
 }
