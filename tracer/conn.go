@@ -2,6 +2,7 @@ package tracer
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"scas/bpf"
@@ -109,11 +110,11 @@ func (d *Decoder) recognise(c *conn, h *half, b []byte, at time.Time) []byte {
 	}
 	_, _, err := rtsp.Next(b)
 	switch {
-	case err == nil || err == rtsp.ErrShort && len(b) >= maxGuess:
+	case err == nil || errors.Is(err, rtsp.ErrShort) && len(b) >= maxGuess:
 		c.speaks = speaksRTSP
 		h.synced = true
 		return b
-	case err == rtsp.ErrShort:
+	case errors.Is(err, rtsp.ErrShort):
 		h.buf = b
 		return nil
 	}
@@ -137,7 +138,7 @@ func (d *Decoder) units(c *conn, dir bpf.Dir, h *half, b []byte, at time.Time) [
 		}
 		u, n, err := rtsp.Next(b)
 		switch {
-		case err == rtsp.ErrShort:
+		case errors.Is(err, rtsp.ErrShort):
 			return b
 		case err != nil:
 			d.stats.Undecoded++

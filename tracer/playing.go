@@ -40,44 +40,58 @@ func (d *Decoder) played(s *sess, req, m *rtsp.Message, at time.Time) {
 	d.changed(s, at)
 }
 
-// promise reads from where a PLAY starts: what the reply says, else what was asked for, else
-// where the session was paused, else the beginning.
+// spot is a start that a Range names in npt.
+type spot struct {
+	rtsp.Range
+	ok bool
+}
+
+func spotOf(header string) spot {
+	r, err := rtsp.ParseRange(header)
+	return spot{r, err == nil && r.Unit == rtsp.UnitNPT && r.Start != nil}
+}
+
+// promise reads what a PLAY and its reply say: from where, how fast, and how far to believe
+// it.
 func (s *sess) promise(req, m *rtsp.Message, at time.Time) play {
 	scale, speed := parseScale(req.Get("Scale")), parseScale(req.Get("Speed"))
+	asked, said := spotOf(req.Get("Range")), spotOf(m.Get("Range"))
 	p := play{scale: scale * speed, speed: speed, at: at, first: s.play.at.IsZero()}
-	asked, errAsked := rtsp.ParseRange(req.Get("Range"))
-	said, errSaid := rtsp.ParseRange(m.Get("Range"))
-	hasAsked := errAsked == nil && asked.Unit == "npt" && asked.Start != nil
-	hasSaid := errSaid == nil && said.Unit == "npt" && said.Start != nil
-	p.sought, p.resumed = hasAsked && !p.first, !hasAsked && !p.first
+	p.sought, p.resumed = asked.ok && !p.first, !asked.ok && !p.first
 	p.lags = !p.first && strings.HasPrefix(m.Get("Server"), "VLC/")
 	switch {
 	case p.lags:
 		p.vague = 500 * time.Millisecond
-	case p.sought && hasSaid && (*asked.Start-*said.Start).Abs() < 100*time.Millisecond:
+	case p.sought && said.ok && (*asked.Start-*said.Start).Abs() < 100*time.Millisecond:
 		p.vague = time.Second // may have landed on the key frame before and not say so
 	case p.resumed:
 		p.vague = 150 * time.Millisecond
 	}
-	now, _, _, known := s.delivered(at)
-	switch {
-	case hasSaid && hasAsked && !p.first && !s.rec.Seekable && *said.Start == 0 && *asked.Start > 0 && known:
-		p.start, p.known = now, true // says 0 at any time and does not seek (live555, opus)
-	case hasSaid:
-		p.start, p.known, p.stated = session.NPT(*said.Start), true, true
-		if said.End != nil && *said.End > *said.Start && s.end == 0 {
-			s.end = session.NPT(*said.End)
-			s.rec.Duration = session.Ptr(said.End.Seconds())
-		}
-	case s.live:
-	case hasAsked && s.rec.Duration != nil:
-		p.start, p.known = session.NPT(*asked.Start), true
-	case !p.first && known:
-		p.start, p.known = now, true
-	case p.first && s.rec.Duration != nil:
-		p.known = true
+	p.start, p.known = s.startOf(p, asked, said, at)
+	if said.ok && said.End != nil && *said.End > *said.Start && s.end == 0 {
+		s.end = session.NPT(*said.End)
+		s.rec.Duration = session.Ptr(said.End.Seconds())
 	}
 	return p
+}
+
+// startOf returns from where a PLAY starts: where the reply says, else where it was asked
+// to, else where the session was paused, else the beginning.
+func (s *sess) startOf(p play, asked, said spot, at time.Time) (session.NPT, bool) {
+	now, _, _, known := s.delivered(at)
+	switch {
+	case p.sought && said.ok && !s.rec.Seekable && *said.Start == 0 && *asked.Start > 0 && known:
+		return now, true // says 0 at any time and does not seek (live555, opus)
+	case said.ok:
+		return session.NPT(*said.Start), true
+	case s.live:
+		return 0, false
+	case asked.ok && s.rec.Duration != nil:
+		return session.NPT(*asked.Start), true
+	case !p.first && known:
+		return now, true
+	}
+	return 0, p.first && s.rec.Duration != nil
 }
 
 // byURL returns the track an entry of RTP-Info means: servers write the control URL whole,

@@ -19,7 +19,7 @@ func LooksLikeHTTP(b []byte) bool {
 	}
 	line, whole := firstLine(b)
 	at := bytes.LastIndexByte(line, ' ')
-	return whole && at > 0 && isToken(line[0]) && bytes.HasPrefix(line[at+1:], []byte("HTTP/"))
+	return whole && at > 0 && isLetter(line[0]) && bytes.HasPrefix(line[at+1:], []byte("HTTP/"))
 }
 
 // TunnelCookie returns what joins the two connections of RTSP over HTTP: the x-sessioncookie of

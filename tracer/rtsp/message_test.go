@@ -90,9 +90,9 @@ func TestMessageCSeq(t *testing.T) {
 
 func TestParseMessageErrors(t *testing.T) {
 	for in, want := range map[string]error{
-		"":                              ErrShort,
-		"RTSP/1.0 200 OK\r\n":           ErrShort,
-		"$\x00\x00\x00":                 ErrNotRTSP,
+		"":                               ErrShort,
+		"RTSP/1.0 200 OK\r\n":            ErrShort,
+		"$\x00\x00\x00":                  ErrNotRTSP,
 		"RTSP/1.0 200 OK\r\n\r\ntrailer": ErrNotRTSP,
 	} {
 		if _, err := ParseMessage([]byte(in)); !errors.Is(err, want) {

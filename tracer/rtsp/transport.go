@@ -190,8 +190,10 @@ func parseSmall(v string, limit int) (int, bool) {
 	if !isNumber(v) {
 		return 0, false
 	}
-	n, _ := strconv.Atoi(v)
-	return n, n <= limit
+	if n, _ := strconv.Atoi(v); n <= limit {
+		return n, true
+	}
+	return 0, false
 }
 
 // parseSSRC reads eight hexadecimal digits or fewer, the first number of a 2.0 list; nil when

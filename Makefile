@@ -1,0 +1,90 @@
+# scas: a Session Continuity Application Server for a gateway router.
+GO       ?= go
+BIN      := bin
+SCAS     := $(BIN)/scas
+LINT_VERSION := v2.15.0
+LINT     := $(BIN)/golangci-lint-$(LINT_VERSION)
+VULN_VERSION := v1.1.4
+FUZZTIME ?= 30s
+PKGS     := ./...
+
+# What the tests and the generator need beyond Go; the demo and the program need none of it.
+APT_BUILD := clang-16 llvm-16
+APT_PEERS := ffmpeg mpv mplayer xvfb python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base \
+             gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav
+APT_QEMU  := qemu-system-x86 cpio zstd xz-utils
+
+.DEFAULT_GOAL := help
+.PHONY: help deps generate build test test-unit matrix race cover fuzz test-kernels bench fmt lint vuln check-generated demo vm clean
+
+help: ## show this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what the tests and the generator need (Debian packages, as root)
+	@missing=""; for p in $(APT_BUILD) $(APT_PEERS) $(APT_QEMU); do \
+	  dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'install ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; fi
+
+generate: deps ## compile the BPF C and write the Go that loads it
+	$(GO) generate ./bpf
+
+build: ## build the program; needs nothing but Go
+	@mkdir -p $(BIN)
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(SCAS) ./cmd/scas
+
+test: deps lint check-generated race fuzz ## everything: lint, generated code, all tests as root with real peers, fuzzing
+
+race: deps ## all tests with the race detector, root tests and real peers included
+	SCAS_PRIV=1 $(GO) test -race -timeout 30m $(PKGS)
+
+test-unit: ## the tests that need neither root nor other programs
+	$(GO) test $(PKGS)
+
+matrix: deps ## the moves between real players, with their figures
+	SCAS_PRIV=1 $(GO) test -count=1 -v -timeout 30m -run 'TestReal' ./cmd/scas
+
+cover: ## coverage of the unit tests
+	$(GO) test -coverprofile=$(BIN)/cover.out $(PKGS) && $(GO) tool cover -func=$(BIN)/cover.out | tail -1
+
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@set -e; for p in $$($(GO) list $(PKGS)); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
+	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+test-kernels: deps ## the datapath's tests on Debian's kernel 6.1, in qemu
+	bpf/kernels.sh
+
+bench: build ## the figures of docs/bench: datapath, decoder, gateway against plain routing
+	$(GO) test -run '^$$' -bench . ./tracer ./tracer/rtsp ./splice
+	SCAS_PRIV=1 $(GO) test -run '^$$' -bench . ./bpf
+	SCAS_PRIV=1 $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 20m ./cmd/scas
+
+fmt: ## format Go and C
+	gofmt -w $$(git ls-files '*.go')
+	clang-format-16 -i bpf/*.c bpf/*.h
+
+$(LINT):
+	@mkdir -p $(BIN)
+	GOBIN=$(CURDIR)/$(BIN) GOFLAGS= $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	@mv $(BIN)/golangci-lint $(LINT)
+
+lint: $(LINT) ## go vet, golangci-lint (imports between rooms included), gofmt
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet $(PKGS)
+	$(LINT) run $(PKGS)
+
+vuln: ## known vulnerabilities in what is called
+	$(GO) run golang.org/x/vuln/cmd/govulncheck@$(VULN_VERSION) $(PKGS)
+
+check-generated: deps ## fail when generated code differs from what is checked in
+	@cp -r bpf $(BIN)/bpf.before 2>/dev/null || { mkdir -p $(BIN) && cp -r bpf $(BIN)/bpf.before; }
+	@$(GO) generate ./bpf; diff -r bpf $(BIN)/bpf.before; r=$$?; rm -rf $(BIN)/bpf.before; exit $$r
+
+demo: build ## play a film on the phone and move it to the TV (as root; nothing but Go needed)
+	$(SCAS) demo
+
+vm: ## the same in a virtual machine
+	vagrant up && vagrant ssh -c 'cd /scas && sudo make demo'
+
+clean: ## remove what was built
+	rm -rf $(BIN)
