@@ -24,7 +24,6 @@ const (
 type play struct {
 	start   session.NPT   // where the reply says, or else where the request or the pause says
 	known   bool          // start is known; false for live sources
-	stated  bool          // the reply had a Range
 	scale   float64       // media seconds per second of RTP time
 	speed   float64       // what Speed was asked for; 1 when none was
 	at      time.Time     // arrival of the reply
