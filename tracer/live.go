@@ -138,6 +138,9 @@ func (l *Live) event(ev *bpf.Event) {
 // segment hands one copied segment on. The bytes between two copies of a server's direction
 // were media; a new request counter says that a new copy began.
 func (l *Live) segment(ev *bpf.Event) {
+	if c := l.d.conns[ev.Flow]; c != nil && c.steered {
+		return // the splicer hands its bytes over
+	}
 	s := Segment{Flow: ev.Flow, Dir: ev.Dir, Seq: ev.Seq, Flags: ev.TCPFlags, Payload: ev.Payload, At: ev.At}
 	last, known := l.requests[ev.Flow]
 	if ev.Dir == bpf.ToTerminal {

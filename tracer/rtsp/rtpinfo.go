@@ -192,7 +192,7 @@ func ReplaceRTPInfo(v string, i int, seq uint16, rtptime uint32) string {
 	if b == (span{}) {
 		b, btext = span{e.end, e.end}, ";rtptime="+btext
 	}
-	if b.from < a.from {
+	if b.from < a.from || b.from == a.from && e.rtptime != (span{}) { // an addition comes last
 		a, b, atext, btext = b, a, btext, atext
 	}
 	return v[:a.from] + atext + v[a.to:b.from] + btext + v[b.to:]
