@@ -26,6 +26,7 @@ type link struct {
 	base    string // aggregate control URL
 	session string
 	timeout time.Duration // the server's
+	unit    Unit          // the server counts in
 	end     string        // of the SDP's range, empty when there is none
 	tracks  []*playerTrack
 	down    chan error    // why the connection ended, one value
@@ -71,7 +72,7 @@ func (p *Player) dial(ctx context.Context, tcp bool) (*link, error) {
 		return nil, err
 	}
 	k := &link{
-		p: p, wire: &wireConn{Conn: c}, tcp: tcp, base: p.cfg.URL, timeout: 60 * time.Second,
+		p: p, wire: &wireConn{Conn: c}, tcp: tcp, base: p.cfg.URL, timeout: 60 * time.Second, unit: UnitNPT,
 		local:  unmapped(c.LocalAddr().(*net.TCPAddr).AddrPort()),
 		remote: unmapped(addr),
 		down:   make(chan error, 1), bye: make(chan struct{}), closed: make(chan struct{}),
@@ -226,8 +227,10 @@ func (k *link) describe(ctx context.Context) error {
 		case !isAttr:
 		case strings.HasPrefix(value, "control:") && id >= 0 && len(k.tracks) < trackCount:
 			k.tracks = append(k.tracks, &playerTrack{id: id, control: k.resolve(value[len("control:"):])})
-		case strings.HasPrefix(value, "range:npt=") && id < 0:
-			_, k.end, _ = strings.Cut(strings.TrimPrefix(value, "range:npt="), "-")
+		case strings.HasPrefix(value, "range:") && id < 0:
+			if r, err := parseRange(value[len("range:"):]); err == nil {
+				k.unit, k.end = r.unit, r.endText
+			}
 		}
 	}
 	if len(k.tracks) == 0 {

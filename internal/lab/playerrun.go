@@ -42,7 +42,7 @@ func (p *Player) play(ctx context.Context, k *link, start *time.Duration, first 
 	k.punch()
 	var head []field
 	if start != nil && !(first && p.cfg.NoRange) {
-		text := "npt=" + seconds(*start, p.cfg.Decimals) + "-"
+		text := string(k.unit) + "=" + formatTime(k.unit, *start, p.cfg.Decimals) + "-"
 		if p.cfg.SDPRange {
 			text += k.end
 		}
@@ -77,8 +77,8 @@ func (p *Player) play(ctx context.Context, k *link, start *time.Duration, first 
 // startInfo reads what the reply to PLAY says about the start.
 func (k *link) startInfo(asked *time.Duration, m *message) *startInfo {
 	info := &startInfo{asked: asked}
-	if start, _, given, err := parseNPT(m.get("Range")); err == nil && given {
-		info.replied = &start
+	if r, err := parseRange(m.get("Range")); err == nil && r.given {
+		info.replied = &r.start
 	}
 	for entry := range strings.SplitSeq(m.get("RTP-Info"), ",") {
 		var e rtpInfo

@@ -47,6 +47,7 @@ type ServerConfig struct {
 	Exact          bool // a seek starts at the very picture asked for, not at the key picture before
 	RTPInfo        RTPInfo
 	Clock          Clock
+	Unit           Unit // of Range and SDP, default UnitNPT
 	NoRange        bool // no Range in the reply to PLAY
 	IgnorePosition bool // starts at 0 whatever is asked, and says so
 	Live           bool // no duration, no Range, join at the next packet
@@ -72,6 +73,9 @@ func (c ServerConfig) withDefaults() ServerConfig {
 	}
 	if c.Name == "" {
 		c.Name = "scas-lab"
+	}
+	if c.Unit == "" {
+		c.Unit = UnitNPT
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 60 * time.Second

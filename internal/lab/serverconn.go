@@ -147,7 +147,8 @@ func (s *Server) sdp(base string, host netip.Addr) string {
 	if host.Is6() {
 		family, any = "IP6", "::"
 	}
-	span := "npt=0-" + seconds(s.cfg.Duration, 3)
+	u := s.cfg.Unit
+	span := string(u) + "=" + formatTime(u, 0, 0) + "-" + formatTime(u, s.cfg.Duration, 3)
 	if s.cfg.Live {
 		span = "npt=now-"
 	}

@@ -256,18 +256,15 @@ func (x *serverSession) stop() {
 func (x *serverSession) play(c *serverConn, m *message) (*message, func()) {
 	x.op.Lock()
 	defer x.op.Unlock()
-	asked, end, given := time.Duration(0), time.Duration(0), false
+	cfg := x.srv.cfg
+	var want timeRange
 	if h := m.get("Range"); h != "" {
 		var err error
-		if asked, end, given, err = parseNPT(h); err != nil {
+		if want, err = parseRange(h); err != nil || !cfg.Live && want.start >= cfg.Duration {
 			return response(457), nil
 		}
 	}
-	cfg := x.srv.cfg
-	if !cfg.Live && given && asked >= cfg.Duration {
-		return response(457), nil
-	}
-	if x.stream != nil && (!given || cfg.Live) {
+	if x.stream != nil && (!want.given || cfg.Live) {
 		select {
 		case <-x.stream.done:
 		default:
@@ -275,10 +272,10 @@ func (x *serverSession) play(c *serverConn, m *message) (*message, func()) {
 		}
 	}
 	x.stop()
-	x.seek(asked, given)
+	x.seek(want.start, want.given)
 	x.end = cfg.Duration
-	if end > x.start {
-		x.end = min(end, cfg.Duration)
+	if want.end > x.start {
+		x.end = min(want.end, cfg.Duration)
 	}
 	reply := response(200)
 	x.describeStart(reply, !x.played)
@@ -352,7 +349,7 @@ func (x *serverSession) describeStart(reply *message, first bool) {
 		says = 0
 	}
 	if !cfg.NoRange && !cfg.Live {
-		reply.add("Range", "npt="+seconds(says, 3)+"-"+seconds(x.end, 3))
+		reply.add("Range", string(cfg.Unit)+"="+formatTime(cfg.Unit, says, 3)+"-"+formatTime(cfg.Unit, x.end, 3))
 	}
 	if cfg.RTPInfo == RTPInfoNone {
 		return

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
 // Bounds of what either end reads.
@@ -285,49 +284,3 @@ func parsePair(s string, limit int) ([2]int, error) {
 	}
 	return [2]int{lo, hi}, nil
 }
-
-// parseNPT reads "npt=a-b"; given tells whether a start was given, end is 0 when there is none.
-func parseNPT(header string) (start, end time.Duration, given bool, err error) {
-	value, ok := strings.CutPrefix(strings.TrimSpace(header), "npt=")
-	if !ok {
-		return 0, 0, false, fmt.Errorf("range %.40q: %w", header, errGrammar)
-	}
-	value, _, _ = strings.Cut(value, ";")
-	a, b, ok := strings.Cut(value, "-")
-	if !ok {
-		return 0, 0, false, fmt.Errorf("range %.40q: %w", header, errGrammar)
-	}
-	if a == "now" {
-		return 0, 0, false, nil
-	}
-	if b != "" {
-		if end, err = parseClock(b); err != nil {
-			return 0, 0, false, err
-		}
-	}
-	if a == "" {
-		return 0, end, false, nil
-	}
-	start, err = parseClock(a)
-	return start, end, err == nil, err
-}
-
-// parseClock reads seconds or hours:minutes:seconds, with a fraction (RFC 2326 §3.6).
-func parseClock(s string) (time.Duration, error) {
-	total := 0.0
-	parts := strings.Split(strings.TrimSpace(s), ":")
-	for _, p := range parts {
-		f, err := strconv.ParseFloat(p, 64)
-		if err != nil || !(f >= 0 && f < 1e7) || len(parts) > 3 {
-			return 0, fmt.Errorf("npt %.20q: %w", s, errGrammar)
-		}
-		total = total*60 + f
-	}
-	if total >= 1e9 {
-		return 0, fmt.Errorf("npt %.20q: %w", s, errGrammar)
-	}
-	return time.Duration(total * float64(time.Second)), nil
-}
-
-// seconds writes a media time as RTSP does, with n decimals.
-func seconds(d time.Duration, n int) string { return strconv.FormatFloat(d.Seconds(), 'f', n, 64) }
