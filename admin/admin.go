@@ -45,8 +45,10 @@ type Sessions interface {
 	Get(id string) (session.Record, bool)
 }
 
-// Transfers gives transfers, and every change of sessions and transfers (session.Table).
-type Transfers interface {
+// Table gives records as they were last written, which is cheap, the transfers, and every
+// change of both (session.Table).
+type Table interface {
+	List() []session.Record
 	Transfers() []session.Transfer
 	Transfer(id string) (session.Transfer, bool)
 	Watch(ctx context.Context) <-chan session.Change
@@ -69,7 +71,7 @@ type Mover interface {
 // Sources are what a Server asks. All are required, and safe for concurrent use.
 type Sources struct {
 	Sessions  Sessions
-	Transfers Transfers
+	Table     Table
 	Terminals Terminals
 	Mover     Mover
 	Counters  func() map[string]map[string]uint64 // room -> counter -> value, for /metrics

@@ -31,11 +31,11 @@ func (s *Server) listTerminals(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) listTransfers(w http.ResponseWriter, _ *http.Request) {
-	writeList(s, w, s.src.Transfers.Transfers(), encode[session.Transfer])
+	writeList(s, w, s.src.Table.Transfers(), encode[session.Transfer])
 }
 
 func (s *Server) getTransfer(w http.ResponseWriter, r *http.Request) {
-	t, ok := s.src.Transfers.Transfer(r.PathValue("id"))
+	t, ok := s.src.Table.Transfer(r.PathValue("id"))
 	if !ok {
 		fail(w, http.StatusNotFound, codeNotFound, "no such transfer")
 		return

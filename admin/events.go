@@ -28,7 +28,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.stop, cancel)()
-	changes := s.src.Transfers.Watch(ctx)
+	changes := s.src.Table.Watch(ctx)
 
 	out := stream{w: w, rc: http.NewResponseController(w), stall: s.cfg.Stall}
 	// The server's ReadTimeout would end the request while its answer still runs.

@@ -74,7 +74,7 @@ func (w *world) Cancel(id string) (session.Transfer, error) {
 
 func (w *world) sources() Sources {
 	return Sources{
-		Sessions: w, Transfers: w, Terminals: w, Mover: w,
+		Sessions: w, Table: w, Terminals: w, Mover: w,
 		Counters: func() map[string]map[string]uint64 {
 			return map[string]map[string]uint64{"bpf": {"ring_overflow": 3, "map-full.Flows": 1}}
 		},

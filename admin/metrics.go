@@ -43,7 +43,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		sessions[string(st)] = 0
 	}
 	steered, lossy := 0, 0
-	for _, r := range c.s.src.Sessions.List() {
+	for _, r := range c.s.src.Table.List() {
 		sessions[string(r.State)]++
 		if r.Steered {
 			steered++
@@ -61,7 +61,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		session.Done, session.Failed, session.Declined, session.Expired, session.Cancelled} {
 		transfers[string(st)] = 0
 	}
-	for _, t := range c.s.src.Transfers.Transfers() {
+	for _, t := range c.s.src.Table.Transfers() {
 		transfers[string(t.State)]++
 	}
 	gauges(out, "scas_transfers", "Transfers in the table, by state.", transfers)

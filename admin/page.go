@@ -53,7 +53,7 @@ func (s *Server) pageData(nonce string) pageData {
 	return pageData{
 		Nonce: nonce, Version: s.cfg.Version, Limit: pageRows,
 		Sessions:  newestFirst(s.src.Sessions.List()),
-		Transfers: newestFirst(s.src.Transfers.Transfers()),
+		Transfers: newestFirst(s.src.Table.Transfers()),
 		Terminals: s.src.Terminals.Terminals(),
 	}
 }

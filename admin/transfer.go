@@ -45,7 +45,7 @@ func (s *Server) postTransfer(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) deleteTransfer(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
-	if _, ok := s.src.Transfers.Transfer(id); !ok {
+	if _, ok := s.src.Table.Transfer(id); !ok {
 		fail(w, http.StatusNotFound, codeNotFound, "no such transfer")
 		return
 	}

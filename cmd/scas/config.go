@@ -1,0 +1,229 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"scas/admin"
+	"scas/bpf"
+	"scas/session"
+)
+
+// defaultConfigFile is read when -c and SCAS_CONFIG are absent.
+const defaultConfigFile = "/etc/scas/scas.yaml"
+
+// maxConfig bounds a configuration file and a token file.
+const maxConfig = 1 << 20
+
+// config is what the configuration file, overridden by SCAS_* and --set, says. The keys are
+// those of configkeys.go; scas.example.yaml explains each.
+type config struct {
+	Node        string
+	Gateway     gatewayConfig
+	Transfer    transferConfig
+	Subscribers []subscriber
+	API         apiConfig
+	State       stateConfig
+}
+
+type gatewayConfig struct {
+	LAN, WAN       []string
+	RTSP           []uint16
+	Steer          string // transfer or always
+	Upstream       string // auto, terminal or router
+	SampleInterval time.Duration
+	Mark           uint32
+	IPv6Prefix     int
+	Table          int
+	RulePriority   int
+}
+
+type transferConfig struct {
+	Overlap, Settle, OfferTimeout, AttachTimeout time.Duration
+}
+
+// subscriber is a user of the service with the terminals known without SIP.
+type subscriber struct {
+	AoR       string
+	Terminals []session.Terminal
+}
+
+type apiConfig struct {
+	Listen, Socket   string
+	Token, TokenFile string
+}
+
+type stateConfig struct {
+	Dir string // "": nothing is kept over a restart
+}
+
+// defaultConfig returns what a file that says nothing means.
+func defaultConfig(hostname string) config {
+	kernel, api := bpf.DefaultConfig(), admin.DefaultConfig()
+	return config{
+		Node: hostname,
+		Gateway: gatewayConfig{
+			RTSP: []uint16{554, 8554}, Steer: "transfer", Upstream: "auto",
+			SampleInterval: kernel.SampleInterval, Mark: kernel.Mark, IPv6Prefix: kernel.IPv6Prefix,
+			Table: kernel.Table, RulePriority: kernel.RulePriority,
+		},
+		Transfer: transferConfig{
+			Overlap: time.Second, Settle: 2 * time.Second, OfferTimeout: 60 * time.Second, AttachTimeout: 30 * time.Second,
+		},
+		API:   apiConfig{Listen: api.Listen, Socket: api.Socket},
+		State: stateConfig{Dir: "/var/lib/scas"},
+	}
+}
+
+// kernel returns the part of c that the kernel half wants.
+func (c config) kernel() bpf.Config {
+	k := bpf.DefaultConfig()
+	k.LAN, k.WAN = c.Gateway.LAN, c.Gateway.WAN
+	k.Services = c.services()
+	k.IPv6Prefix, k.Mark, k.Table, k.RulePriority = c.Gateway.IPv6Prefix, c.Gateway.Mark, c.Gateway.Table, c.Gateway.RulePriority
+	k.SampleInterval, k.SteerAlways = c.Gateway.SampleInterval, c.Gateway.Steer == "always"
+	return k
+}
+
+func (c config) services() map[uint16]bpf.Service {
+	s := map[uint16]bpf.Service{}
+	for _, port := range c.Gateway.RTSP {
+		s[port] = bpf.ServiceRTSP
+	}
+	return s
+}
+
+// configSources is where a configuration comes from, the weakest first.
+type configSources struct {
+	file     string   // "": no file
+	environ  []string // NAME=value of SCAS_* variables
+	settings []string // key=value of --set
+}
+
+// loadConfig reads the configuration. Its error is a *configError with everything that is
+// wrong, or says why the file could not be read.
+func loadConfig(e *env, src configSources) (config, error) {
+	c := defaultConfig(e.hostname())
+	r := &reader{keys: configKeys(&c), places: map[string]place{}}
+	if src.file != "" {
+		text, err := e.readFile(src.file, maxConfig)
+		if err != nil {
+			return c, fmt.Errorf("read configuration: %w", err)
+		}
+		r.readFile(src.file, text)
+	}
+	r.readEnviron(src.environ)
+	r.readSettings(src.settings)
+	if len(r.problems) == 0 {
+		c.check(e, r)
+	}
+	if len(r.problems) > 0 {
+		return c, &configError{problems: r.problems}
+	}
+	return c, nil
+}
+
+// check finds what is wrong with values that are each right.
+func (c *config) check(e *env, r *reader) {
+	if len(c.Gateway.LAN) == 0 {
+		r.wrong("gateway.lan", "is required for the role gateway: the interfaces towards the terminals")
+	}
+	if len(c.Gateway.WAN) == 0 {
+		r.wrong("gateway.wan", "is required for the role gateway: the interfaces towards the media servers")
+	}
+	for _, name := range c.Gateway.WAN {
+		if slices.Contains(c.Gateway.LAN, name) {
+			r.wrong("gateway.wan", fmt.Sprintf("interface %s is in gateway.lan as well", name))
+		}
+	}
+	if c.Node == "" {
+		r.wrong("node", "is required: this machine has no host name")
+	}
+	c.checkSubscribers(r)
+	c.checkAPI(e, r)
+	if len(r.problems) == 0 {
+		if err := c.kernel().Validate(); err != nil {
+			r.wrong("gateway", err.Error())
+		}
+	}
+}
+
+func (c *config) checkSubscribers(r *reader) {
+	users := map[string]bool{}
+	addrs := map[netip.Prefix]string{}
+	for i, s := range c.Subscribers {
+		at := fmt.Sprintf("subscribers[%d]", i)
+		if users[s.AoR] {
+			r.wrong(at+".aor", s.AoR+" is listed twice")
+		}
+		users[s.AoR] = true
+		names := map[string]bool{}
+		for j, t := range s.Terminals {
+			at := fmt.Sprintf("%s.terminals[%d]", at, j)
+			if names[t.Name] {
+				r.wrong(at+".name", fmt.Sprintf("%s has two terminals called %s", s.AoR, t.Name))
+			}
+			names[t.Name] = true
+			key := maskAddr(t.IP, c.Gateway.IPv6Prefix)
+			if other, taken := addrs[key]; taken {
+				r.wrong(at+".ip", fmt.Sprintf("%s cannot be told from %s of %s", t.IP, key, other))
+			}
+			addrs[key] = fmt.Sprintf("terminal %s of %s", t.Name, s.AoR)
+		}
+	}
+}
+
+func (c *config) checkAPI(e *env, r *reader) {
+	if c.API.Token != "" && c.API.TokenFile != "" {
+		r.wrong("api.token_file", "and api.token are both set: keep one")
+		return
+	}
+	if c.API.TokenFile != "" {
+		text, err := e.readFile(c.API.TokenFile, maxConfig)
+		if err != nil {
+			r.wrong("api.token_file", err.Error())
+			return
+		}
+		if c.API.Token = trimToken(text); c.API.Token == "" {
+			r.wrong("api.token_file", c.API.TokenFile+" is empty")
+			return
+		}
+	}
+	if err := c.admin().Validate(); err != nil {
+		r.wrong("api.listen", err.Error())
+	}
+}
+
+// admin returns the part of c that the API wants.
+func (c config) admin() admin.Config {
+	a := admin.DefaultConfig()
+	a.Listen, a.Socket, a.Token = c.API.Listen, c.API.Socket, c.API.Token
+	return a
+}
+
+// maskAddr returns the key under which the kernel knows a terminal.
+func maskAddr(a netip.Addr, v6 int) netip.Prefix {
+	bits := 32
+	if a.Is6() {
+		bits = v6
+	}
+	p, err := a.Prefix(bits)
+	if err != nil { // only bits out of range, which is refused before
+		return netip.PrefixFrom(a, a.BitLen())
+	}
+	return p
+}
+
+// configFile returns the file that flag, SCAS_CONFIG or the default name.
+func configFile(e *env, flag string) string {
+	switch {
+	case flag != "":
+		return flag
+	case e.getenv("SCAS_CONFIG") != "":
+		return e.getenv("SCAS_CONFIG")
+	}
+	return filepath.Clean(defaultConfigFile)
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"scas/bpf"
+)
+
+// finding is one thing that scas doctor looked at.
+type finding struct {
+	Name     string `json:"name"`
+	Required bool   `json:"required"` // nothing works without it
+	OK       bool   `json:"ok"`
+	Detail   string `json:"detail"`
+	Hint     string `json:"hint"` // what to do when it is not OK
+}
+
+func newDoctor(e *env) *cobra.Command {
+	var f configFlags
+	var out output
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Name each feature and privilege that is missing here, and what to do",
+		Long: "Tries what the gateway needs of the kernel and of its user, and what the configuration names.\n" +
+			"Changes nothing. Exit code 1 when something is missing without which nothing works.",
+		Args: args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			found := probeKernel()
+			more, err := probeConfig(e, &f)
+			if err != nil {
+				return err
+			}
+			return report(e, append(found, more...), out)
+		},
+	}
+	f.flags(cmd)
+	out.flag(cmd)
+	return cmd
+}
+
+func report(e *env, found []finding, out output) error {
+	missing := 0
+	for _, x := range found {
+		if x.Required && !x.OK {
+			missing++
+		}
+	}
+	if out.json() {
+		if err := json.NewEncoder(e.stdout).Encode(found); err != nil {
+			return err
+		}
+	} else {
+		for _, x := range found {
+			fmt.Fprintf(e.stdout, "%-8s %-22s %s\n", verdict(x), clean(x.Name), clean(x.Detail))
+			if !x.OK && x.Hint != "" {
+				fmt.Fprintf(e.stdout, "%-8s %-22s -> %s\n", "", "", clean(x.Hint))
+			}
+		}
+	}
+	if missing > 0 {
+		return fmt.Errorf("%d of %d things that the gateway needs are missing", missing, len(found))
+	}
+	if !out.json() {
+		fmt.Fprintln(e.stdout, "The gateway can run here.")
+	}
+	return nil
+}
+
+func verdict(x finding) string {
+	switch {
+	case x.OK:
+		return "ok"
+	case x.Required:
+		return "MISSING"
+	}
+	return "note"
+}
+
+func probeKernel() []finding {
+	found := []finding{}
+	for _, p := range bpf.Probe() {
+		found = append(found, finding{p.Name, p.Required, p.OK, p.Detail, p.Hint})
+	}
+	return found
+}
+
+// probeConfig looks at what the configuration names. Without a file at the default place it
+// says so and leaves it at that.
+func probeConfig(e *env, f *configFlags) ([]finding, error) {
+	file := f.sources(e).file
+	c, err := loadConfig(e, f.sources(e))
+	var ce *configError
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && file == defaultConfigFile:
+		return []finding{{Name: "config", Detail: "there is no " + file,
+			Hint: "copy scas.example.yaml there and name your interfaces and users, or name another file with -c"}}, nil
+	case errors.As(err, &ce):
+		return []finding{{Name: "config", Required: true, Detail: strings.ReplaceAll(ce.Error(), "\n", "; "), Hint: "mend the file; scas config check says when it is good"}}, nil
+	case err != nil:
+		return nil, err
+	}
+	found := []finding{{Name: "config", Required: true, OK: true, Detail: file}}
+	for _, name := range c.Gateway.LAN {
+		found = append(found, probeInterface("lan", name)...)
+	}
+	for _, name := range c.Gateway.WAN {
+		found = append(found, probeInterface("wan", name)...)
+	}
+	found = append(found, probeListen(c)...)
+	if c.State.Dir != "" {
+		found = append(found, probeDir("state_dir", c.State.Dir))
+	}
+	if len(c.Subscribers) == 0 {
+		found = append(found, finding{Name: "subscribers", Detail: "no terminal is enrolled", Hint: "name users and terminals under subscribers: nobody else is watched"})
+	}
+	return found, nil
+}
+
+func probeInterface(side, name string) []finding {
+	x := finding{Name: side + " " + name, Required: true}
+	dev, err := net.InterfaceByName(name)
+	if err != nil {
+		x.Detail = "there is no such interface"
+		x.Hint = "gateway." + side + " must name interfaces as `ip link` shows them"
+		return []finding{x}
+	}
+	x.OK = true
+	x.Detail = fmt.Sprintf("index %d, mtu %d", dev.Index, dev.MTU)
+	found := []finding{x}
+	if dev.Flags&net.FlagUp == 0 {
+		found = append(found, finding{Name: side + " " + name, Detail: "is down", Hint: "ip link set " + name + " up"})
+	}
+	for _, family := range []string{"ipv4", "ipv6"} {
+		setting := filepath.Join("/proc/sys/net", family, "conf", name, "forwarding")
+		if text, err := os.ReadFile(setting); err == nil && strings.TrimSpace(string(text)) == "0" {
+			found = append(found, finding{Name: side + " " + name, Detail: "does not forward " + family,
+				Hint: "sysctl -w net." + family + ".conf." + name + ".forwarding=1, if terminals use " + family})
+		}
+	}
+	if strictReturnPath(name) {
+		found = append(found, finding{Name: side + " " + name, Detail: "checks return paths strictly (rp_filter 1)",
+			Hint: "if a moved film does not start, and routing is not symmetric: sysctl -w net.ipv4.conf." + name + ".rp_filter=2"})
+	}
+	return found
+}
+
+// strictReturnPath reports whether the kernel drops what arrives on an interface that it would
+// not answer through: the larger of two settings holds (ip-sysctl.rst, rp_filter).
+func strictReturnPath(name string) bool {
+	largest := ""
+	for _, dev := range []string{"all", name} {
+		if text, err := os.ReadFile(filepath.Join("/proc/sys/net/ipv4/conf", dev, "rp_filter")); err == nil {
+			largest = max(largest, strings.TrimSpace(string(text)))
+		}
+	}
+	return largest == "1"
+}
+
+// probeListen tries the API's address and the socket's directory. An address in use may be
+// that of a running scas.
+func probeListen(c config) []finding {
+	var found []finding
+	if c.API.Listen != "" {
+		x := finding{Name: "api_listen", OK: true, Required: true, Detail: c.API.Listen}
+		l, err := net.Listen("tcp", c.API.Listen)
+		if err != nil {
+			running := answers(c.API.Socket)
+			x.OK, x.Detail, x.Hint = running, err.Error(), "choose another api.listen, or stop what listens there"
+			if running {
+				x.Detail = c.API.Listen + " is served by the scas that runs here"
+			}
+		} else {
+			l.Close()
+		}
+		found = append(found, x)
+	}
+	if c.API.Socket != "" {
+		found = append(found, probeDir("api_socket", filepath.Dir(c.API.Socket)))
+	}
+	return found
+}
+
+func answers(socket string) bool {
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// probeDir says whether dir is there, or can be made, and can be written.
+func probeDir(name, dir string) finding {
+	x := finding{Name: name, Required: true, Detail: dir, Hint: "make " + dir + " a directory that the user of scas can write"}
+	there := dir
+	for {
+		fi, err := os.Stat(there)
+		if err == nil {
+			x.OK = fi.IsDir() && writable(there)
+			if there != dir {
+				x.Detail += " (will be made)"
+			}
+			return x
+		}
+		if parent := filepath.Dir(there); errors.Is(err, fs.ErrNotExist) && parent != there {
+			there = parent
+			continue
+		}
+		x.Detail = err.Error()
+		return x
+	}
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Exit codes (DESIGN §7).
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnreachable = 3
+)
+
+// env is the outside world of one run of the program; a test can replace all of it.
+type env struct {
+	args           []string // without the program's name
+	environ        []string // NAME=value
+	stdout, stderr io.Writer
+	now            func() time.Time
+	hostname       func() string
+	readFile       func(name string, limit int64) ([]byte, error)
+	// signals returns a context that ends with the first SIGINT or SIGTERM, and a second one
+	// that ends with the second.
+	signals func() (first, second context.Context, stop func())
+}
+
+func newEnv() *env {
+	return &env{
+		args: os.Args[1:], environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr, now: time.Now,
+		hostname: func() string {
+			name, _ := os.Hostname() // "" is refused where a name is needed
+			return name
+		},
+		readFile: readFile,
+		signals:  catchSignals,
+	}
+}
+
+func (e *env) getenv(name string) string {
+	value := ""
+	for _, entry := range e.environ {
+		if n, v, ok := strings.Cut(entry, "="); ok && n == name {
+			value = v
+		}
+	}
+	return value
+}
+
+// readFile reads a regular file of at most limit bytes.
+func readFile(name string, limit int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(text)) > limit {
+		return nil, fmt.Errorf("%s has more than %d bytes", name, limit)
+	}
+	return text, nil
+}
+
+func catchSignals() (first, second context.Context, stop func()) {
+	first, endFirst := context.WithCancel(context.Background())
+	second, endSecond := context.WithCancel(context.Background())
+	ch := make(chan os.Signal, 4)
+	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
+	done, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		for _, end := range []func(){endFirst, endSecond} {
+			select {
+			case <-ch:
+				end()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return first, second, func() {
+		signal.Stop(ch)
+		close(done)
+		<-gone
+		endFirst()
+		endSecond()
+	}
+}
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+// unreachableError says that no daemon answers.
+type unreachableError struct{ text string }
+
+func (e *unreachableError) Error() string { return e.text }
+
+// errSilent ends a command that has said itself what is wrong.
+var errSilent = errors.New("failed")
+
+// run runs the program and returns its exit code.
+func run(e *env) int {
+	root := newRoot(e)
+	root.SetArgs(e.args)
+	root.SetOut(e.stdout)
+	root.SetErr(e.stderr)
+	err := root.Execute()
+	if err == nil {
+		return exitDone
+	}
+	if !errors.Is(err, errSilent) {
+		fmt.Fprintf(e.stderr, "scas: %v\n", err)
+	}
+	var usage *usageError
+	var unreachable *unreachableError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintln(e.stderr, "See scas --help.")
+		return exitUsage
+	case errors.As(err, &unreachable):
+		return exitUnreachable
+	}
+	return exitFailed
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// newRoot returns the command tree. Commands read and write only through e.
+func newRoot(e *env) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "scas",
+		Short: "Move a running film from one terminal to another",
+		Long: "scas watches the media sessions that enrolled terminals play through this router,\n" +
+			"and moves a running one to another terminal of the same user, where it goes on.",
+		Args:              cobra.ArbitraryArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		RunE:              group,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
+	root.AddCommand(
+		newServe(e), newSessions(e), newTerminals(e), newTransfer(e), newTransfers(e),
+		newTrace(e), newDoctor(e), newConfig(e), newDemo(e), newVersion(e),
+		reserved("top", "the live view"),
+	)
+	return root
+}
+
+// group runs a command that only holds others: it shows its help, and refuses a word that is
+// no command.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	words := []string{}
+	for _, c := range cmd.Commands() {
+		if !c.Hidden {
+			words = append(words, c.Name())
+		}
+	}
+	return &usageError{fmt.Sprintf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggest(args[0], words))}
+}
+
+// reserved returns a command that says what it will be; --help does not show it.
+func reserved(name, part string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Hidden: true, DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error {
+			return &usageError{name + " is " + reservedFor(part)}
+		},
+	}
+}
+
+// args wraps a check of the arguments so that it fails as usage.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, words []string) error {
+		if err := check(cmd, words); err != nil {
+			return &usageError{cmd.CommandPath() + ": " + err.Error()}
+		}
+		return nil
+	}
+}
+
+// output is the -o flag.
+type output struct{ form string }
+
+func (o *output) flag(cmd *cobra.Command) {
+	cmd.Flags().VarP(o, "output", "o", "form of the output: table or json")
+}
+
+func (o *output) json() bool { return o.form == "json" }
+
+// String, Set and Type make output a flag value.
+func (o *output) String() string { return "table" }
+func (o *output) Type() string   { return "FORM" }
+func (o *output) Set(s string) error {
+	if forms := []string{"table", "json"}; !slices.Contains(forms, s) {
+		return fmt.Errorf("want %s", strings.Join(forms, " or "))
+	}
+	o.form = s
+	return nil
+}

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"scas/admin"
+)
+
+func newTerminals(e *env) *cobra.Command {
+	var out output
+	var f clientFlags
+	cmd := &cobra.Command{
+		Use:   "terminals",
+		Short: "Show the enrolled terminals",
+		Args:  args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var list []admin.Terminal
+			raw, err := f.client(e).get(cmd.Context(), "/v1/terminals", &list)
+			if err != nil || out.json() {
+				return orJSON(e, raw, err)
+			}
+			if len(list) == 0 {
+				fmt.Fprintln(e.stderr, "no terminal is enrolled: name some under subscribers in the configuration")
+				return nil
+			}
+			rows := make([][]string, 0, len(list))
+			for _, t := range list {
+				rows = append(rows, []string{user(t.AoR), t.Name, t.IP.String(), t.Source, clockTime(e.now(), t.Expires), yesNo(t.Active), orNone(t.UserAgent)})
+			}
+			return writeTable(e.stdout, []string{"USER", "NAME", "ADDRESS", "KNOWN BY", "UNTIL", "PLAYS", "PLAYER"}, rows)
+		},
+	}
+	out.flag(cmd)
+	f.flags(cmd)
+	return cmd
+}
