@@ -120,7 +120,7 @@ func toEnd(ctx context.Context, p *Player, film Film, stays bool) error {
 func gone(p *Player) error {
 	paths := []string{p.dir, fmt.Sprintf("/proc/%d", p.Pid())}
 	if s := p.screen; s != nil {
-		paths = append(paths, s.dir, fmt.Sprintf("/proc/%d", s.proc.cmd.Process.Pid),
+		paths = append(paths, s.dir, fmt.Sprintf("/proc/%d", s.proc.Pid()),
 			"/tmp/.X11-unix/X"+s.display[1:], "/tmp/.X"+s.display[1:]+"-lock")
 	}
 	for _, path := range paths {

@@ -71,7 +71,7 @@ type ServerConfig struct {
 // GstServer is a running GStreamer RTSP server. It is safe for concurrent use.
 type GstServer struct {
 	cfg  ServerConfig
-	proc *process
+	proc *Process
 
 	news     *news
 	mu       sync.Mutex
@@ -118,7 +118,7 @@ func StartGstServer(ctx context.Context, cfg ServerConfig) (*GstServer, error) {
 
 // launch starts cmd with stderr in the file log, and returns its stdout. The caller of launch
 // closes what it returns after reading it to its end.
-func launch(cmd *exec.Cmd, log string, p **process) (io.ReadCloser, error) {
+func launch(cmd *exec.Cmd, log string, p **Process) (io.ReadCloser, error) {
 	if log != "" {
 		f, err := os.Create(log)
 		if err != nil {
@@ -134,7 +134,7 @@ func launch(cmd *exec.Cmd, log string, p **process) (io.ReadCloser, error) {
 	}
 	defer w.Close()
 	cmd.Stdout = w
-	*p, err = startProcess(cmd)
+	*p, err = StartProcess(cmd)
 	if err != nil {
 		r.Close()
 		return nil, err
@@ -273,10 +273,10 @@ func (s *GstServer) URL(host, film string) string {
 }
 
 // Pid is the server's process: /proc/<pid>/net shows its namespace.
-func (s *GstServer) Pid() int { return s.proc.cmd.Process.Pid }
+func (s *GstServer) Pid() int { return s.proc.Pid() }
 
 // Close kills the server. It may be called twice.
-func (s *GstServer) Close() { s.proc.stop(2 * time.Second) }
+func (s *GstServer) Close() { s.proc.Stop(2 * time.Second) }
 
 // CPU is the processor time the server took, known after Close.
 func (s *GstServer) CPU() time.Duration { return s.proc.cpu() }

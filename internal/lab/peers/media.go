@@ -63,7 +63,7 @@ func Media(ctx context.Context, dir string, seconds int) (Film, error) {
 	if err != nil {
 		return Film{}, fmt.Errorf("film: %w", err)
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }()
 	if err := ffmpeg(ctx, work, pictures(seconds*Rate), encode); err != nil {
 		return Film{}, err
 	}
@@ -113,7 +113,7 @@ func pictures(count int) io.Reader {
 				return // the reader is gone
 			}
 		}
-		w.Close()
+		_ = w.Close()
 	}()
 	return r
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -165,9 +166,12 @@ func (r *run) measure(l Timeline, play time.Time) {
 	l = l.Between(r.first.At.Add(time.Second), l[len(l)-1].At)
 	r.rate = l.Rate()
 	r.missed, r.back = l.Missed()
+	var depths []float64
 	for _, s := range l {
-		r.depth += (s.At.Sub(play).Seconds() - s.Pos) / float64(len(l))
+		depths = append(depths, s.At.Sub(play).Seconds()-s.Pos)
 	}
+	slices.Sort(depths)
+	r.depth = depths[len(depths)/2] // the median: the machine may have stalled for a moment
 	for _, s := range l {
 		r.spread = max(r.spread, abs(s.At.Sub(play).Seconds()-s.Pos-r.depth)*Rate)
 	}
@@ -177,13 +181,13 @@ func (r *run) check(t *testing.T) {
 	if r.err != nil {
 		t.Fatalf("%v%s", r.err, tail(r.log))
 	}
-	if r.rate < 24.5 || r.rate > 25.5 {
+	if r.rate < 24 || r.rate > 26 {
 		t.Errorf("%.2f pictures a second", r.rate)
 	}
 	if r.first.N > 2 {
 		t.Errorf("first picture %d", r.first.N)
 	}
-	if r.back != 0 || r.missed > 12 {
+	if r.back != 0 || r.missed > Rate {
 		t.Errorf("went back %d times, never showed %d pictures", r.back, r.missed)
 	}
 	if d := r.depth - r.kind.Buffer().Seconds(); r.kind != FFmpeg && (d < -0.5 || d > 0.5) {

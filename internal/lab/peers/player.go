@@ -29,7 +29,7 @@ type PlayerConfig struct {
 type Player struct {
 	cfg    PlayerConfig
 	dir    string
-	proc   *process
+	proc   *Process
 	screen *screen // nil for Gst and FFmpeg
 	stdin  *os.File
 	begun  time.Time
@@ -160,7 +160,7 @@ func (p *Player) note(at time.Time, n int) {
 func (p *Player) Begun() time.Time { return p.begun }
 
 // Pid is the player's process: /proc/<pid>/net shows its namespace.
-func (p *Player) Pid() int { return p.proc.cmd.Process.Pid }
+func (p *Player) Pid() int { return p.proc.Pid() }
 
 // Timeline returns what was shown so far.
 func (p *Player) Timeline() Timeline {
@@ -271,7 +271,7 @@ func (p *Player) Quit(grace time.Duration) (Exit, error) {
 		p.mu.Lock()
 		p.forced = true
 		p.mu.Unlock()
-		p.proc.stop(time.Second)
+		p.proc.Stop(time.Second)
 		err = errors.Join(err, fmt.Errorf("%s did not obey", p.cfg.Kind))
 	}
 	<-p.over
@@ -282,7 +282,7 @@ func (p *Player) Quit(grace time.Duration) (Exit, error) {
 // Close kills the player and its screen. The timeline stays readable. It may be called twice.
 func (p *Player) Close() {
 	p.closed.Do(func() {
-		p.proc.stop(time.Second)
+		p.proc.Stop(time.Second)
 		<-p.over
 		p.release()
 	})
@@ -296,7 +296,7 @@ func (p *Player) release() {
 	if p.stdin != nil {
 		p.stdin.Close()
 	}
-	os.RemoveAll(p.dir)
+	_ = os.RemoveAll(p.dir)
 }
 
 // CPU is the processor time the player and its screen took, known after Close.

@@ -21,14 +21,14 @@ func Host(ctx context.Context, _, name string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, name, args...)
 }
 
-// process is a program of ours: alone in its session and process group, killed when this process dies.
-type process struct {
+// Process is a running program of ours: alone in its session and process group, killed when
+// this process dies. It is safe for concurrent use.
+type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it was reaped
 
 	mu    sync.Mutex
 	ended time.Time
-	err   error
 }
 
 // hurry gives the calling goroutine a thread of its own, which ends with it, and that thread,
@@ -45,16 +45,16 @@ func preferred(pid int) {
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte("-10"), 0)
 }
 
-// startProcess starts cmd. The thread that starts it stays alive and locked until it ends:
+// StartProcess starts cmd. The thread that starts it stays alive and locked until it ends:
 // Pdeathsig is sent when the parent's *thread* dies (prctl(2), PR_SET_PDEATHSIG).
-func startProcess(cmd *exec.Cmd) (*process, error) {
+func StartProcess(cmd *exec.Cmd) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setsid = true // its own process group, and its own share of a busy processor
 	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	cmd.WaitDelay = 2 * time.Second // bounds the copying of stderr when a grandchild holds it
-	p := &process{cmd: cmd, done: make(chan struct{})}
+	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
 	go func() {
 		hurry()
@@ -64,9 +64,9 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 		}
 		preferred(cmd.Process.Pid)
 		started <- nil
-		err := cmd.Wait()
+		_ = cmd.Wait() // what it ended with is in ProcessState
 		p.mu.Lock()
-		p.ended, p.err = time.Now(), err
+		p.ended = time.Now()
 		p.mu.Unlock()
 		close(p.done)
 	}()
@@ -77,7 +77,7 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 }
 
 // signal sends sig to the process group, unless it ended already.
-func (p *process) signal(sig syscall.Signal) {
+func (p *Process) signal(sig syscall.Signal) {
 	select {
 	case <-p.done:
 	default:
@@ -88,7 +88,7 @@ func (p *process) signal(sig syscall.Signal) {
 }
 
 // wait reports whether the process ended within d.
-func (p *process) wait(d time.Duration) bool {
+func (p *Process) wait(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -99,8 +99,17 @@ func (p *process) wait(d time.Duration) bool {
 	}
 }
 
-// stop ends the process: SIGTERM, after grace SIGKILL. It returns when it was reaped.
-func (p *process) stop(grace time.Duration) {
+// Done is closed when the process was reaped.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Pid is the process id: /proc/<pid>/net shows its namespace.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// ExitCode is what the process ended with, -1 when a signal ended it; it must be Done.
+func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
+
+// Stop ends the process: SIGTERM, after grace SIGKILL. It returns when it was reaped.
+func (p *Process) Stop(grace time.Duration) {
 	p.signal(syscall.SIGTERM)
 	if !p.wait(grace) {
 		p.signal(syscall.SIGKILL)
@@ -109,7 +118,7 @@ func (p *process) stop(grace time.Duration) {
 }
 
 // cpu is the processor time the process took; zero while it runs.
-func (p *process) cpu() time.Duration {
+func (p *Process) cpu() time.Duration {
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()

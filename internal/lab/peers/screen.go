@@ -20,7 +20,7 @@ const sampleEvery = 10 * time.Millisecond
 // It runs outside the players' namespaces: they reach it by the socket below /tmp/.X11-unix,
 // which libxcb tries after the abstract one (abstract names belong to a network namespace).
 type screen struct {
-	proc    *process
+	proc    *Process
 	dir     string
 	display string
 	file    *os.File
@@ -63,7 +63,7 @@ func (s *screen) open() error {
 	cmd := exec.Command("Xvfb", "-displayfd", "3", "-screen", "0", fmt.Sprintf("%dx%dx24", Width, Height),
 		"-ac", "-nolisten", "tcp", "-fbdir", s.dir)
 	cmd.ExtraFiles, cmd.Stderr = []*os.File{w}, log
-	s.proc, err = startProcess(cmd)
+	s.proc, err = StartProcess(cmd)
 	w.Close()
 	if err != nil {
 		return err
@@ -141,10 +141,10 @@ func (s *screen) close() {
 	close(s.stop)
 	<-s.stopped
 	if s.proc != nil {
-		s.proc.stop(2 * time.Second) // on SIGTERM it removes its lock and its socket
+		s.proc.Stop(2 * time.Second) // on SIGTERM it removes its lock and its socket
 	}
 	if s.file != nil {
 		s.file.Close()
 	}
-	os.RemoveAll(s.dir)
+	_ = os.RemoveAll(s.dir)
 }
