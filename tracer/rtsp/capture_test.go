@@ -70,7 +70,8 @@ func TestCapturesCutAnywhere(t *testing.T) {
 			if len(stream) > 4000 {
 				return
 			}
-			for at := 1; at < len(stream); at++ {
+			step := 1 + len(stream)/1500 // every position of the short ones
+			for at := 1; at < len(stream); at += step {
 				first := true
 				got, _, _ := unitsOf(t, stream, func(left int) int {
 					if first {

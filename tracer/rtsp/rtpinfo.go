@@ -18,6 +18,7 @@ type RTPInfoEntry struct {
 
 	seq, rtptime span // of the values in the header; {0, 0} when absent
 	end          int  // where a parameter may be added in the header
+	ssrc         span // of the value without its parameters
 }
 
 // ParseRTPInfo reads both forms, with a blank or none after the commas. URLs may contain ';' and
@@ -85,7 +86,7 @@ func parseEntry(v string, p span) []RTPInfoEntry {
 			for colon < value.to && v[colon] != ':' {
 				colon++
 			}
-			e.SSRC = parseSSRC(v[value.from:colon])
+			e.SSRC, e.ssrc = parseSSRC(v[value.from:colon]), span{value.from, colon}
 			key, value = cutParam(v, span{min(colon+1, value.to), value.to})
 		}
 		e.take(v, key, value)
@@ -103,10 +104,12 @@ func cutParam(v string, p span) (key, value span) {
 	return span{p.from, p.from + eq}, span{p.from + eq + 1, p.to}
 }
 
-// take reads one parameter. The first of a name counts.
+// take reads one parameter. The first of a name counts. One with a quote in it is left alone:
+// to replace it would move what the quote encloses.
 func (e *RTPInfoEntry) take(v string, key, value span) {
 	text := v[value.from:value.to]
 	switch {
+	case strings.IndexByte(text, '"') >= 0:
 	case equalFold(v, key, "seq") && e.seq == span{}:
 		e.seq = value
 		if n, err := strconv.ParseUint(text, 10, 16); err == nil {
@@ -153,8 +156,8 @@ func paramStart(v string, p span) int {
 		if !ours && token.from < token.to && (key.from == key.to || strings.ContainsAny(v[token.from:token.to], "/?")) {
 			return start
 		}
-		if ours || token.from == token.to && start == p.to {
-			start = semi
+		if ours || token.from == token.to && start == to {
+			start = semi // an empty parameter only belongs here when nothing else follows
 		}
 		to = semi
 	}
@@ -202,9 +205,9 @@ func ReplaceRTPInfo(v string, i int, seq uint16, rtptime uint32) string {
 // of version 2.0 is followed by a colon.
 func (e RTPInfoEntry) separator(v string) string {
 	switch {
-	case e.SSRC != nil && e.rtptime == (span{}):
+	case e.SSRC != nil && e.ssrc.to == e.end:
 		return ":"
-	case strings.HasSuffix(v[:e.end], ";"):
+	case e.SSRC != nil && e.ssrc.to+1 == e.end && v[e.ssrc.to] == ':', strings.HasSuffix(v[:e.end], ";"):
 		return ""
 	}
 	return ";"

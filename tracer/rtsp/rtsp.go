@@ -16,8 +16,8 @@ import (
 	"fmt"
 )
 
-// Bounds of one unit. A longer one is a *LimitError; the captures stay below 2 KiB of head and
-// 1 KiB of body.
+// Bounds of one unit. A longer one is a *LimitError; the recorded heads stay below 512 bytes,
+// the bodies below 1200.
 const (
 	// MaxHead bounds the start line, the headers and the blank line together, in bytes.
 	MaxHead = 64 << 10

@@ -132,6 +132,23 @@ func TestNextLimits(t *testing.T) {
 	}
 }
 
+func TestErrorText(t *testing.T) {
+	for err, want := range map[error]string{
+		&LimitError{Part: "head", Size: 70000, Limit: MaxHead}:         "rtsp: head of 70000 bytes exceeds 65536",
+		&LengthError{Value: "3x"}:                                      `rtsp: content-length "3x" is ambiguous`,
+		&HeaderError{Header: "Range", Value: "npt", Reason: "no unit"}: `rtsp: Range "npt": no unit`,
+	} {
+		if err.Error() != want {
+			t.Errorf("got %q", err)
+		}
+	}
+	for k, want := range map[Kind]string{0: "unknown", KindRequest: "request", KindResponse: "response", KindFrame: "frame", KindEmpty: "empty"} {
+		if k.String() != want {
+			t.Errorf("kind %d: %q", k, k)
+		}
+	}
+}
+
 func TestNextErrorsNameTheirCause(t *testing.T) {
 	_, _, err := Next([]byte("RTSP/1.0 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\n"))
 	var length *LengthError
