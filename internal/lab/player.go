@@ -223,19 +223,20 @@ func (p *Player) First(ctx context.Context) (Picture, error) {
 // ErrEnded when the player ended without one.
 func (p *Player) Await(ctx context.Context, match func(Picture) bool) (Picture, error) {
 	var found Picture
-	seen := 0
+	var seen []int // pictures looked at, by segment: a late one may still come to an older segment
 	err := p.await(ctx, func() bool {
-		all := p.book.pictures()
-		for _, pic := range all[min(seen, len(all)):] {
-			if match(pic) {
-				found = pic
-				return true
+		for i, s := range p.book.segs {
+			if i == len(seen) {
+				seen = append(seen, 0)
 			}
-		}
-		// A late packet can complete a picture of an older segment, before others: look again
-		// at everything when there is more than one.
-		if len(p.book.segs) == 1 {
-			seen = len(all)
+			for ; seen[i] < len(s.Pictures); seen[i]++ {
+				pic := s.Pictures[seen[i]]
+				pic.Shown = s.shown(pic, p.book.depth, p.book.until(i))
+				if match(pic) {
+					found = pic
+					return true
+				}
+			}
 		}
 		return false
 	})

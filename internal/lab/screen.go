@@ -108,21 +108,19 @@ func (b *book) drained() time.Time {
 	return last
 }
 
-// ahead returns how much film was received and not shown at a moment.
+// ahead returns how much of the newest segment was received and is not shown at a moment.
 func (b *book) ahead(at time.Time) time.Duration {
-	newest, ok := b.newest()
-	if !ok {
-		return 0
+	s := b.cur()
+	if s == nil || s.origin == nil {
+		return 0 // a seek emptied the buffer
 	}
-	shown, ok := b.onScreen(at)
-	if !ok {
-		s := b.cur()
-		if s.origin == nil {
-			return 0
+	newest := s.Pictures[len(s.Pictures)-1]
+	for i := len(s.Pictures) - 1; i >= 0; i-- {
+		if t := s.shown(s.Pictures[i], b.depth, time.Time{}); !t.IsZero() && !t.After(at) {
+			return newest.NPT - s.Pictures[i].NPT
 		}
-		return newest.NPT - s.origin.NPT
 	}
-	return newest.NPT - shown.NPT
+	return newest.NPT - s.origin.NPT
 }
 
 // segments returns copies with what is missing worked out.
