@@ -134,6 +134,24 @@ func (p *Player) pause(ctx context.Context, k *link) error {
 	return nil
 }
 
+// PauseLocal stops the screen and says nothing to the server, as mpv and mplayer pause. Over
+// TCP with ReadAhead the player soon stops reading.
+func (p *Player) PauseLocal() error { return p.local(PlayerPaused, (*book).pause) }
+
+// ResumeLocal ends a PauseLocal.
+func (p *Player) ResumeLocal() error { return p.local(PlayerPlaying, (*book).resume) }
+
+func (p *Player) local(s PlayerState, change func(*book, time.Time)) error {
+	return p.command(func(*link) error {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		change(&p.book, time.Now())
+		p.res.State = s
+		p.changed()
+		return nil
+	})
+}
+
 // Resume sends PLAY without Range.
 func (p *Player) Resume(ctx context.Context) error {
 	return p.command(func(k *link) error { return p.play(ctx, k, nil, false) })

@@ -259,6 +259,11 @@ func TestServerBurst(t *testing.T) {
 	if pic, ok := all.Shown(time.Now()); ok && pic.NPT > 55*time.Second {
 		t.Errorf("shows %v already", pic.NPT)
 	}
+	held := play(t, PlayerConfig{URL: s.URL("film"), TCP: true, ReadAhead: time.Second, Depth: 100 * time.Millisecond})
+	reach(t, held, 0)
+	if err := held.PauseLocal(); err != nil {
+		t.Fatal(err)
+	}
 	some := play(t, PlayerConfig{URL: s.URL("film"), TCP: true, ReadAhead: time.Second, Depth: 300 * time.Millisecond})
 	reach(t, some, 1500*time.Millisecond)
 	if pic, _ := some.Newest(); pic.NPT > 10*time.Second {
@@ -268,6 +273,13 @@ func TestServerBurst(t *testing.T) {
 		t.Errorf("seek of a player that is held up: %v", err)
 	}
 	reach(t, some, 30*time.Second)
+	if pic, _ := held.Newest(); pic.NPT > 2*time.Second || len(s.Requests("PAUSE")) != 1 {
+		t.Errorf("a player paused by itself read on to %v, %d PAUSE", pic.NPT, len(s.Requests("PAUSE")))
+	}
+	if err := held.ResumeLocal(); err != nil {
+		t.Fatal(err)
+	}
+	reach(t, held, 2*time.Second)
 }
 
 func TestServerSeesReports(t *testing.T) {
