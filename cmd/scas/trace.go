@@ -60,7 +60,7 @@ func trace(e *env, f *traceFlags) error {
 	}
 	var stats tracer.Stats
 	var err error
-	cfg := tracer.Config{Gateway: e.hostname(), AnyPort: true}
+	cfg := tracer.Config{AnyPort: true}
 	if f.file != "" {
 		stats, err = tracer.ReadFile(f.file, cfg, f.every, p)
 	} else {
@@ -68,7 +68,7 @@ func trace(e *env, f *traceFlags) error {
 		defer stop()
 		stats, err = tracer.Capture(ctx, f.iface, cfg, f.every, p)
 	}
-	cut := errors.Is(err, io.ErrUnexpectedEOF)
+	cut := errors.Is(err, io.ErrUnexpectedEOF) && stats.Packets > 0
 	if err != nil && !cut {
 		return err
 	}
@@ -108,7 +108,8 @@ func (p *traceJSON) Session(r session.Record) {
 		Type string  `json:"type"`
 		T    float64 `json:"t"`
 		session.Record
-	}{"session", unixSeconds(r.Updated), r})
+		Gateway *string `json:"gateway"` // hides Record's own: a trace is none
+	}{"session", unixSeconds(r.Updated), r, nil})
 }
 
 // Position prints where a session is.
