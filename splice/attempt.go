@@ -1,0 +1,271 @@
+package splice
+
+import (
+	"strings"
+	"time"
+
+	"scas/session"
+	"scas/tracer"
+	"scas/tracer/rtsp"
+)
+
+// started decides about a PLAY of the target. It runs in the transfer's goroutine; the
+// relay's waits meanwhile.
+func (m *move) started(a ask) started {
+	now := m.s.now()
+	d, _, known := m.s.sessionOn(a.r.flow, a.m.Get("Session"))
+	if !m.same(a.m.URL(), d, known) {
+		m.mismatch = m.mismatch || m.waiting()
+		m.s.count.mismatches.Add(1)
+		return started{}
+	}
+	key := startKey{a.r, a.m.Get("Session")}
+	if m.tried[key] || len(m.tried) >= maxStarts || !m.takes(now) {
+		return started{} // the viewer's own seek, or too late
+	}
+	at, unit, have := m.position(now)
+	rewritten := have && rewriteStart(a.m, unit, at)
+	if !rewritten && m.order.RequirePosition && m.waiting() {
+		m.step(session.Fail, session.NotSeekable)
+		return started{}
+	}
+	m.tried[key] = true
+	m.try = attempt{number: m.try.number + 1, r: a.r, header: key.id, at: now, userAgent: a.m.Get("User-Agent")}
+	m.t.Position, m.t.StartedAt = nil, nil
+	switch {
+	case !rewritten:
+		m.s.count.startsUnread.Add(1)
+	case m.waiting():
+		m.s.count.starts.Add(1)
+	default:
+		m.s.count.startsAgain.Add(1)
+	}
+	if rewritten {
+		m.t.Position = session.Ptr(at.Seconds())
+	}
+	if !m.step(session.StartRequest, "") {
+		m.s.table.PutTransfer(m.t)
+	}
+	return started{attempt: m.try.number, hold: rewritten}
+}
+
+// takes reports whether a start request is rewritten now: until the target plays, and for a
+// while after, since a player that hears nothing comes back over TCP.
+func (m *move) takes(now time.Time) bool {
+	switch m.t.State {
+	case session.Offered, session.Armed, session.Attached:
+		return true
+	case session.Committed, session.Done:
+		return now.Sub(*m.t.Times.Committed) < m.s.cfg.Retry
+	}
+	return false
+}
+
+// same reports whether a PLAY of the target is for the content of the transfer.
+func (m *move) same(url string, d tracer.Detail, known bool) bool {
+	named := func(url string) bool {
+		for _, u := range m.urls {
+			if url != "" && rtsp.SameURL(u, rtsp.StripUserinfo(url)) {
+				return true
+			}
+		}
+		return false
+	}
+	if !named(url) && !(known && named(d.ContentURL) && strings.HasPrefix(url, strings.TrimRight(d.BaseURL, "/"))) {
+		return false
+	}
+	return !known || sameContent(m.last, d)
+}
+
+// position returns where a start request that passes now has to start, and in which unit of
+// the server.
+func (m *move) position(now time.Time) (at time.Duration, unit string, ok bool) {
+	if m.left.IsZero() {
+		if d, ended := m.s.sessionEnded(m.origin, now); !ended {
+			m.last, m.lastAt = d, now
+		}
+	}
+	p := m.last.Record.Position
+	if p == nil || p.Rendered == nil {
+		return 0, m.last.RangeUnit, false
+	}
+	rendered := *p.Rendered
+	if !m.left.IsZero() && p.NPT != nil && m.last.Record.State == session.Playing {
+		// The screen went on with what its player had when the origin was touched.
+		rendered = max(rendered, min(rendered+now.Sub(m.lastAt).Seconds(), *p.NPT))
+	}
+	at, ok = startPosition(m.last.Record, &rendered, m.s.cfg.Overlap)
+	return at, m.last.RangeUnit, ok
+}
+
+// noted takes what a relay of the target tells.
+func (m *move) noted(n note) {
+	now := m.s.now()
+	switch n.kind {
+	case noteReply:
+		m.replied(n, now)
+	case noteRefused:
+		if n.r.flow.Server == m.server && m.t.State != session.Committed {
+			m.step(session.Fail, session.ServerRefused(text(n.status)))
+		}
+	case noteUnreachable:
+		if n.r.flow.Server == m.server && m.t.State != session.Committed {
+			m.step(session.Fail, session.UpstreamUnreachable)
+		}
+	case noteSetup:
+		switch {
+		case !m.try.left.IsZero():
+			m.try.left = now // it is on its way back
+		case n.r == m.try.r:
+			m.try.steadied = now
+		}
+	case noteTeardown, noteClosed:
+		if n.r == m.try.r && m.try.left.IsZero() {
+			m.try.left = now
+		}
+	}
+}
+
+// replied takes the server's answer to the newest start request.
+func (m *move) replied(n note, now time.Time) {
+	switch {
+	case n.attempt != m.try.number:
+	case n.status < 300:
+		m.try.replied = now
+		if n.start != nil {
+			m.t.StartedAt = session.Ptr(n.start.Seconds())
+		}
+		m.s.table.PutTransfer(m.t)
+	case n.status == 401 || n.status == 407:
+		delete(m.tried, startKey{m.try.r, m.try.header}) // it comes again, signed
+	case m.t.State == session.Attached:
+		m.step(session.Fail, session.ServerRefused(text(n.status)))
+	}
+}
+
+// checkTarget looks whether an attached target plays, is gone, or gets nothing.
+func (m *move) checkTarget(now time.Time) {
+	d, _, known := m.s.sessionOn(m.try.r.flow, m.try.header)
+	f := m.facts(d, known, now)
+	switch {
+	case f.plays():
+		m.commit(d, known, now)
+	case !m.try.left.IsZero():
+		if now.Sub(m.try.left) >= m.s.cfg.Return {
+			m.step(session.Fail, session.TargetLeft)
+		}
+	case now.Sub(f.newest()) >= m.s.cfg.NoMedia:
+		m.step(session.Fail, session.NoMedia)
+	}
+}
+
+// facts are what decides whether a target plays (DESIGN §5.1.1).
+type facts struct {
+	now         time.Time
+	asked       time.Time     // start request
+	replied     time.Time     // 200, zero: none
+	left        bool          // TEARDOWN, or the connection ended
+	acked       bool          // interleaved: media bytes were acknowledged
+	interleaved bool          // nothing but that counts
+	first, last time.Time     // media over UDP since the PLAY
+	steadied    time.Time     // newest SETUP
+	receipt     time.Time     // newest receiver report that names one of the sources
+	settle      time.Duration // of the player
+}
+
+func (m *move) facts(d tracer.Detail, known bool, now time.Time) facts {
+	r := m.try.r
+	f := facts{
+		now: now, asked: m.try.at, replied: m.try.replied, left: !m.try.left.IsZero(), steadied: m.try.steadied,
+	}
+	if mark := r.media.Load(); mark > 0 {
+		f.acked = r.acked() >= mark
+	}
+	agent := m.try.userAgent
+	if known {
+		f.interleaved = d.Record.Transport == session.TCP
+		f.first, f.last, f.receipt = d.FirstMedia, d.LastMedia, d.Receipt
+		if d.Record.UserAgent != nil {
+			agent = *d.Record.UserAgent
+		}
+	}
+	f.settle = m.s.settle(agent)
+	return f
+}
+
+// settle returns how long a player gets over UDP before it counts as playing: longer than
+// after it would fall back to TCP (rtsp-in-the-wild §2.3).
+func (s *Splicer) settle(userAgent string) time.Duration {
+	switch {
+	case strings.Contains(userAgent, "GStreamer"):
+		return s.cfg.SettleGst
+	case strings.Contains(userAgent, "LibVLC"):
+		return s.cfg.SettleVLC
+	}
+	return s.cfg.Settle
+}
+
+// plays decides.
+func (f facts) plays() bool {
+	switch {
+	case f.replied.IsZero() || f.left:
+		return false
+	case f.acked:
+		return true
+	case f.interleaved || f.first.IsZero() || f.last.Before(f.asked):
+		return false
+	case f.receipt.After(f.replied):
+		return true
+	}
+	since := f.first
+	if f.steadied.After(since) {
+		since = f.steadied
+	}
+	// A target that gets media for less than half of the time gets too little to play.
+	return f.now.Sub(since) >= f.settle && f.last.Sub(since) >= f.settle/2 && f.now.Sub(f.last) < f.settle
+}
+
+// newest returns the last sign of progress.
+func (f facts) newest() time.Time {
+	t := f.asked
+	for _, x := range []time.Time{f.replied, f.steadied, f.last} {
+		if x.After(t) {
+			t = x
+		}
+	}
+	return t
+}
+
+// commit is the moment the target plays: from here on the origin is ended.
+func (m *move) commit(target tracer.Detail, known bool, now time.Time) {
+	d, ended := m.s.sessionEnded(m.origin, now)
+	if ended {
+		m.step(session.Fail, session.OriginEnded)
+		return
+	}
+	m.last, m.lastAt = d, now
+	if p := d.Record.Position; p != nil && p.NPT != nil && m.t.StartedAt != nil {
+		m.t.Repeated = session.Ptr(*p.NPT - *m.t.StartedAt)
+	}
+	m.t.OriginBuffered = buffered(d)
+	if !m.step(session.TargetPlays, "") {
+		return
+	}
+	m.left = now
+	e := ending{firstMedia: now}
+	if known && !target.FirstMedia.IsZero() {
+		e.firstMedia = target.FirstMedia
+	}
+	m.s.wg.Go(func() { m.endings <- m.s.endOrigin(m.s.ctx, d, m.origin, e) })
+}
+
+// buffered reports whether a player holds so much that nothing on the wire can stop it soon:
+// far more than the buffer its kind keeps when it is fed in real time.
+func buffered(d tracer.Detail) bool {
+	p := d.Record.Position
+	if p == nil || p.NPT == nil || p.Rendered == nil {
+		return false
+	}
+	const much = 5 * time.Second
+	return *p.NPT-*p.Rendered > (d.Depth + much).Seconds()
+}

@@ -1,0 +1,290 @@
+package splice
+
+import (
+	"net/netip"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"scas/session"
+	"scas/tracer"
+	"scas/tracer/rtsp"
+)
+
+// checkEvery is how often a transfer looks at what no message tells: clocks, counters, and
+// whether the origin is still there.
+const checkEvery = 50 * time.Millisecond
+
+// maxStarts bounds the start requests one transfer rewrites.
+const maxStarts = 32
+
+// move is one transfer and the goroutine that owns it, from the order to the end of the time
+// in which its target may come back.
+type move struct {
+	s      *Splicer
+	id     string
+	key    netip.Addr // of the target
+	to     netip.Addr
+	origin string // session
+	order  session.Order
+	urls   []string // that name the content
+	server netip.AddrPort
+
+	asks     chan ask
+	notes    chan note
+	commands chan command
+	endings  chan ending
+	gone     chan struct{} // closed when the goroutine has ended
+	over     atomic.Bool   // the transfer has reached an end
+
+	// What follows is the goroutine's own.
+	t        session.Transfer
+	last     tracer.Detail // of the origin, while it was there
+	lastAt   time.Time
+	left     time.Time // when the origin was touched; zero before
+	tried    map[startKey]bool
+	try      attempt
+	mismatch bool // the target asked for something else
+}
+
+// startKey is what makes a PLAY a start: the first one of a session on a connection.
+type startKey struct {
+	r  *relay
+	id string
+}
+
+// attempt is one start request of the target and what came of it.
+type attempt struct {
+	number    int
+	r         *relay
+	header    string // Session
+	at        time.Time
+	replied   time.Time // 200
+	steadied  time.Time // newest SETUP after the reply
+	left      time.Time // TEARDOWN, or the connection ended
+	userAgent string
+}
+
+type noteKind uint8
+
+// What a relay tells a transfer.
+const (
+	noteSetup       noteKind = iota // the target set a track up
+	noteTeardown                    // the target hung up
+	noteReply                       // the server answered a start request
+	noteRefused                     // the server refused DESCRIBE or SETUP
+	noteClosed                      // a connection of the target ended
+	noteUnreachable                 // the server could not be reached for the target
+)
+
+type note struct {
+	kind    noteKind
+	r       *relay
+	attempt int
+	status  int
+	start   *time.Duration // of the Range of the reply
+}
+
+// ask is a PLAY of the target; the transfer may change it.
+type ask struct {
+	r      *relay
+	m      *rtsp.Message
+	answer chan started
+}
+
+// started says what became of an ask: attempt 0 means that it was not touched.
+type started struct {
+	attempt int
+	hold    bool
+}
+
+type command struct {
+	ev     session.Event
+	result chan bool
+}
+
+func newMove(s *Splicer, id string, key netip.Addr, o session.Order, d tracer.Detail, now time.Time) *move {
+	m := &move{
+		s: s, id: id, key: key, to: o.To.IP, origin: o.Session, order: o, server: d.Record.Server,
+		asks: make(chan ask), notes: make(chan note, 64), commands: make(chan command), endings: make(chan ending, 1),
+		gone: make(chan struct{}), tried: map[startKey]bool{}, last: d, lastAt: now,
+	}
+	url := *d.Record.URL
+	for _, u := range []string{url, d.ContentURL, d.BaseURL} {
+		if u != "" {
+			m.urls = append(m.urls, rtsp.StripUserinfo(u))
+		}
+	}
+	trigger := o.Trigger
+	if trigger == "" {
+		trigger = session.API
+	}
+	m.t = session.Transfer{
+		ID: id, Session: o.Session, AoR: d.Record.AoR, From: d.Record.Terminal, To: o.To, Trigger: trigger,
+		State: session.Armed, URL: url,
+	}
+	if o.Confirm {
+		m.t.State, m.t.Times.Offered = session.Offered, &now
+	} else {
+		m.t.Times.Armed = &now
+	}
+	return m
+}
+
+// start shows a PLAY of the target to the transfer, which may change it.
+func (m *move) start(r *relay, msg *rtsp.Message) started {
+	a := ask{r: r, m: msg, answer: make(chan started, 1)}
+	select {
+	case m.asks <- a:
+		return <-a.answer // the goroutine answers what it took
+	case <-m.gone:
+		return started{}
+	}
+}
+
+// note tells the transfer something.
+func (m *move) note(n note) {
+	select {
+	case m.notes <- n:
+	case <-m.gone:
+	}
+}
+
+// concerns reports whether a URL is that of the content or of something in it.
+func (m *move) concerns(url string) bool {
+	url = rtsp.StripUserinfo(url)
+	for _, u := range m.urls {
+		if rtsp.SameURL(u, url) || strings.HasPrefix(url, strings.TrimRight(u, "/")+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// drain fails the transfer if it waits for its target.
+func (m *move) drain() {
+	select {
+	case m.commands <- command{ev: session.Fail, result: make(chan bool, 1)}:
+	case <-m.gone:
+	}
+}
+
+// run owns the transfer until nothing can happen to it any more.
+func (m *move) run() {
+	defer close(m.gone)
+	defer m.s.forget(m)
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for !m.finished(m.s.now()) {
+		select {
+		case <-m.s.ctx.Done():
+			m.step(session.Fail, session.DaemonRestart)
+			m.waitEnding()
+			return
+		case a := <-m.asks:
+			a.answer <- m.started(a)
+		case n := <-m.notes:
+			m.noted(n)
+		case c := <-m.commands:
+			c.result <- m.commanded(c.ev)
+		case e := <-m.endings:
+			m.ended(e)
+		case <-tick.C:
+			m.check(m.s.now())
+		}
+	}
+}
+
+// waitEnding waits for the goroutine that ends the origin, if there is one.
+func (m *move) waitEnding() {
+	if !m.left.IsZero() && m.t.State == session.Failed {
+		<-m.endings
+	}
+}
+
+// finished reports whether the goroutine has nothing left to do: the transfer is over, and
+// its target cannot come back for it.
+func (m *move) finished(now time.Time) bool {
+	switch {
+	case m.t.State.Open():
+		return false
+	case m.t.State != session.Done:
+		return true
+	}
+	return now.Sub(*m.t.Times.Committed) >= m.s.cfg.Retry || m.s.moveOfKey(m.key) != m
+}
+
+// step takes an event; false when the state does not allow it. Ends other than done disarm
+// the target at once.
+func (m *move) step(ev session.Event, reason session.Reason) bool {
+	next, ok := m.t.Next(ev, reason, m.s.now())
+	if !ok {
+		return false
+	}
+	m.t = next
+	if !next.State.Open() {
+		if next.State != session.Done {
+			m.s.disarm(m)
+		}
+		m.s.count.ended(next.State)
+		m.over.Store(true)
+	}
+	m.s.table.PutTransfer(m.t)
+	return true
+}
+
+func (m *move) commanded(ev session.Event) bool {
+	switch {
+	case ev != session.Fail:
+		return m.step(ev, "")
+	case m.waiting():
+		return m.step(session.Fail, session.DaemonRestart)
+	}
+	return false
+}
+
+// waiting reports whether the target's start request has not come yet.
+func (m *move) waiting() bool { return m.t.State == session.Offered || m.t.State == session.Armed }
+
+// check looks at clocks and counters.
+func (m *move) check(now time.Time) {
+	if m.t.State.Open() && m.t.State != session.Committed {
+		d, ended := m.s.sessionEnded(m.origin, now)
+		if ended || d.Terminated {
+			m.step(session.Fail, session.OriginEnded)
+			return
+		}
+		m.last, m.lastAt = d, now
+	}
+	switch m.t.State {
+	case session.Offered:
+		if now.Sub(*m.t.Times.Offered) >= m.s.cfg.OfferTimeout {
+			m.expire()
+		}
+	case session.Armed:
+		if now.Sub(*m.t.Times.Armed) >= m.s.cfg.AttachTimeout {
+			m.expire()
+		}
+	case session.Attached:
+		m.checkTarget(now)
+	}
+}
+
+// expire ends the wait for the target. A target that asked for something else gets that as
+// the reason.
+func (m *move) expire() {
+	reason := session.Reason("")
+	if m.mismatch {
+		reason = session.URLMismatch
+	}
+	m.step(session.TimedOut, reason)
+}
+
+// ended takes what the end of the origin came to.
+func (m *move) ended(e ending) {
+	if !e.lastMedia.IsZero() && !e.firstMedia.IsZero() {
+		m.t.Silence = session.Ptr(e.firstMedia.Sub(e.lastMedia).Seconds())
+	}
+	m.t.OriginBuffered = m.t.OriginBuffered || e.buffered
+	m.step(session.OriginGone, "")
+}

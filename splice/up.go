@@ -1,0 +1,94 @@
+package splice
+
+import (
+	"time"
+
+	"scas/bpf"
+	"scas/tracer/rtsp"
+)
+
+// upRole is the way from the terminal to the server: it looks at whole requests while the
+// terminal is the target of a transfer, and lets the transfer change the start request.
+type upRole struct {
+	r *relay
+	d *direction
+}
+
+func (u *upRole) withhold() bool { return u.r.s.moveOf(u.r.flow) != nil }
+
+func (u *upRole) message(m *rtsp.Message, sent bool) []byte {
+	if !m.IsRequest() {
+		return m.Marshal()
+	}
+	cseq, ok := m.CSeq()
+	q := request{cseq: cseq, method: m.Method()}
+	before := 0
+	if !sent {
+		before = len(m.Marshal())
+		u.look(m, &q)
+	}
+	if ok {
+		u.r.requests.add(q)
+	}
+	if sent {
+		return nil
+	}
+	out := m.Marshal()
+	if d := len(out) - before; d >= 0 {
+		u.r.s.count.inserted.Add(uint64(d))
+	} else {
+		u.r.s.count.dropped.Add(uint64(-d))
+	}
+	return out
+}
+
+// look shows a request of a target to its transfer.
+func (u *upRole) look(m *rtsp.Message, q *request) {
+	t := u.r.s.moveOf(u.r.flow)
+	if t == nil {
+		return
+	}
+	switch m.Method() {
+	case "PLAY":
+		a := t.start(u.r, m)
+		q.attempt, q.hold = a.attempt, a.hold
+	case "SETUP":
+		q.refusal = t.concerns(m.URL())
+		t.note(note{kind: noteSetup, r: u.r})
+	case "DESCRIBE":
+		q.refusal = t.concerns(m.URL())
+	case "TEARDOWN":
+		t.note(note{kind: noteTeardown, r: u.r})
+	}
+}
+
+func (u *upRole) frame(frame) {}
+
+func (u *upRole) received(b []byte) { u.r.s.count.fromTerminal.Add(uint64(len(b))) }
+
+// output hands the bytes to the tracer before they are written: the request must be known
+// before its reply is.
+func (u *upRole) output(b []byte) error {
+	u.r.s.t.Stream(u.r.flow, bpf.ToServer, b, u.r.s.now())
+	return u.d.write(b)
+}
+
+func (u *upRole) wrote(n int) { u.r.s.count.toServer.Add(uint64(n)) }
+
+func (u *upRole) deadline() time.Time  { return time.Time{} }
+func (u *upRole) tick(time.Time) error { return nil }
+
+// over lets a TEARDOWN be answered before a reset is passed on: mpv and mplayer send both in
+// one go.
+func (u *upRole) over(reset bool) {
+	if !reset || !u.r.requests.waitFor("TEARDOWN") {
+		return
+	}
+	wait := time.NewTimer(flushMax)
+	defer wait.Stop()
+	select {
+	case <-u.r.torn:
+	case <-wait.C:
+	case <-u.r.downGone:
+	}
+}
