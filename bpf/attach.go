@@ -1,0 +1,224 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// filterPriority is the place of our clsact filters among others' on the device.
+const filterPriority = 8470
+
+// hookPoint is one program at one place.
+type hookPoint struct {
+	dev    *device
+	prog   string
+	tcx    ebpf.AttachType
+	parent uint32
+	handle uint32 // of the clsact filter, so that two programs may share a device
+}
+
+// hookPoints lists what is to be attached.
+func (h *host) hookPoints() (points []hookPoint) {
+	for _, d := range h.devices {
+		if d.lan {
+			points = append(points,
+				hookPoint{d, progLANIn, ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, 1},
+				hookPoint{d, progLANOut, ebpf.AttachTCXEgress, netlink.HANDLE_MIN_EGRESS, 1})
+		}
+		if d.wan {
+			points = append(points, hookPoint{d, progWANIn, ebpf.AttachTCXIngress, netlink.HANDLE_MIN_INGRESS, 2})
+		}
+	}
+	return points
+}
+
+// attach puts the programs on the devices: by TCX where the kernel has it (6.6), else by clsact.
+// Filters a crash left are replaced in one step, or removed when they are of no more use.
+func (h *host) attach(k *kernel) error {
+	left, err := h.filtersLeft()
+	if err != nil {
+		return err
+	}
+	clsact := h.cfg.ForceClsact
+	for _, p := range h.hookPoints() {
+		prog := k.program(p.prog, p.dev.bare)
+		if !clsact {
+			err := h.attachTCX(p, prog)
+			if err == nil {
+				continue
+			}
+			if !errors.Is(err, ebpf.ErrNotSupported) {
+				return err
+			}
+			clsact = true
+		}
+		if err := h.attachClsact(p, prog, left); err != nil {
+			return err
+		}
+	}
+	return h.removeFilters(left)
+}
+
+func (h *host) attachTCX(p hookPoint, prog *ebpf.Program) error {
+	l, err := link.AttachTCX(link.TCXOptions{Interface: p.dev.index, Program: prog, Attach: p.tcx})
+	if err != nil {
+		return fmt.Errorf("attach %s to %s: %w", p.prog, p.dev.name, err)
+	}
+	h.undo = append(h.undo, l.Close)
+	return nil
+}
+
+// filterName begins the name of every filter of this gateway.
+func (h *host) filterName() string { return "scas_" + strconv.Itoa(h.cfg.Table) + "_" }
+
+// filterID says where a filter is.
+type filterID struct {
+	index  int
+	parent uint32
+	handle uint32
+}
+
+// filtersLeft finds the filters a gateway of this table left, on any device.
+func (h *host) filtersLeft() (map[filterID]netlink.Filter, error) {
+	links, err := h.nl.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	left := make(map[filterID]netlink.Filter)
+	for _, l := range links {
+		if has, err := h.hasClsact(l); err != nil || !has {
+			continue // gone meanwhile, or nothing of ours on it
+		}
+		for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+			filters, err := h.nl.FilterList(l, parent)
+			if err != nil {
+				return nil, fmt.Errorf("list filters of %s: %w", l.Attrs().Name, err)
+			}
+			for _, f := range filters {
+				if b, ok := f.(*netlink.BpfFilter); ok && strings.HasPrefix(b.Name, h.filterName()) {
+					left[filterID{l.Attrs().Index, parent, b.Handle}] = f
+				}
+			}
+		}
+	}
+	return left, nil
+}
+
+func (h *host) hasClsact(l netlink.Link) (bool, error) {
+	qdiscs, err := h.nl.QdiscList(l)
+	if err != nil {
+		return false, fmt.Errorf("list qdiscs of %s: %w", l.Attrs().Name, err)
+	}
+	for _, q := range qdiscs {
+		if q.Type() == "clsact" {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func clsactOn(index int) *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: index,
+		Handle:    netlink.MakeHandle(0xffff, 0),
+		Parent:    netlink.HANDLE_CLSACT,
+	}}
+}
+
+// addClsact makes sure the device has the qdisc; one that was not there goes with its last filter.
+func (h *host) addClsact(d *device, left map[filterID]netlink.Filter) error {
+	l, err := h.nl.LinkByIndex(d.index)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", d.name, err)
+	}
+	has, err := h.hasClsact(l)
+	if err != nil {
+		return err
+	}
+	ours := !has
+	for id := range left { // made by the gateway that crashed
+		ours = ours || id.index == d.index
+	}
+	if !has {
+		if err := h.nl.QdiscAdd(clsactOn(d.index)); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("add clsact to %s: %w", d.name, err)
+		}
+	}
+	if ours {
+		h.undo = append(h.undo, func() error { return h.removeClsact(l) })
+	}
+	return nil
+}
+
+// removeClsact removes the qdisc unless somebody else uses it by now.
+func (h *host) removeClsact(l netlink.Link) error {
+	for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		filters, err := h.nl.FilterList(l, parent)
+		if err != nil {
+			return wrapUndo("list filters", err)
+		}
+		if len(filters) > 0 {
+			return nil
+		}
+	}
+	return wrapUndo("remove clsact from "+l.Attrs().Name, h.nl.QdiscDel(clsactOn(l.Attrs().Index)))
+}
+
+func (h *host) attachClsact(p hookPoint, prog *ebpf.Program, left map[filterID]netlink.Filter) error {
+	if err := h.addClsact(p.dev, left); err != nil {
+		return err
+	}
+	f := &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: p.dev.index,
+			Parent:    p.parent,
+			Handle:    p.handle,
+			Protocol:  unix.ETH_P_ALL,
+			Priority:  filterPriority,
+		},
+		Fd:           prog.FD(),
+		Name:         h.filterName() + p.prog,
+		DirectAction: true,
+	}
+	id := filterID{p.dev.index, p.parent, p.handle}
+	add := h.nl.FilterAdd
+	if _, ok := left[id]; ok {
+		add = h.nl.FilterReplace // in one step: no packet passes between the old and the new program
+		delete(left, id)
+	}
+	if err := add(f); err != nil {
+		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EINVAL) {
+			return &ConflictError{What: "filter", Found: fmt.Sprintf("a filter of priority %d on %s", filterPriority, p.dev.name)}
+		}
+		return fmt.Errorf("attach %s to %s: %w", p.prog, p.dev.name, err)
+	}
+	h.undo = append(h.undo, func() error {
+		return wrapUndo("remove filter from "+p.dev.name, h.nl.FilterDel(f))
+	})
+	return nil
+}
+
+// removeFilters removes what a crash left and nothing replaced, and the qdisc with the last of them.
+func (h *host) removeFilters(left map[filterID]netlink.Filter) error {
+	for id, f := range left {
+		l, err := h.nl.LinkByIndex(id.index)
+		if err != nil {
+			continue // went with its filters
+		}
+		h.log.Info("filter of a gateway that is gone removed", "interface", l.Attrs().Name)
+		if err := wrapUndo("remove stale filter", h.nl.FilterDel(f)); err != nil {
+			return err
+		}
+		if err := h.removeClsact(l); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT OR GPL-2.0-only */
+/* Every map: key -> value, who writes, when an entry dies, why this size. Sizes here are the
+ * defaults; Go sets them from its configuration before load. */
+#ifndef SCAS_MAPS_H
+#define SCAS_MAPS_H
+
+#include "parse.h"
+
+/* Address after masking -> what the terminal may do. Go writes; dies by Unsubscribe, or with its
+ * last cut. Size: subscribers of one gateway. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct addr_key);
+	__type(value, struct subscriber);
+} subscribers SEC(".maps");
+
+/* TCP connection of a subscriber on a service port -> its record. The programs create and write;
+ * Go's reaper deletes closed and idle ones. Not LRU: those cannot hold a lock, and a crowd of new
+ * connections must not push out old ones. Size: 2.5 connections for each of 50 000 sessions. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 131072);
+	__type(key, struct flow_key);
+	__type(value, struct tcp_flow);
+} flows SEC(".maps");
+
+/* TCP connection with interleaved media -> where the next '$' is and what was seen. The command
+ * program creates (Channels), lan_out writes, dies with its entry in flows. Size as flows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 131072);
+	__type(key, struct flow_key);
+	__type(value, struct walk);
+} walks SEC(".maps");
+
+/* UDP flow -> its record; server port 0 is a pattern that makes flows. Go creates and deletes
+ * (WatchFlow, UnwatchFlow), the programs write and add learned ones. Size as flows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 131072);
+	__type(key, struct flow_key);
+	__type(value, struct media);
+} media_flows SEC(".maps");
+
+/* Flow -> until when it is dropped. Go writes and deletes; an entry past its time does nothing.
+ * Size: a few flows for each transfer of the last minutes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 16384);
+	__type(key, struct flow_key);
+	__type(value, struct cut);
+} cuts SEC(".maps");
+
+/* Flow of an upstream leg bound to the terminal's address -> 1. Go writes; dies a minute after
+ * RemoveLeg (TIME_WAIT), or when the terminal opens the same flow itself. Size: steered films. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct flow_key);
+	__type(value, __u32);
+} legs SEC(".maps");
+
+/* 0: IPv4, 1: IPv6 -> our listening socket. Go writes; dies with the socket. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u64);
+} listeners SEC(".maps");
+
+/* enum outcome of each hook, then enum note -> count. The programs write, Go reads. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, HOOKS * OUTCOMES + NOTES);
+	__type(key, __u32);
+	__type(value, __u64);
+} counters SEC(".maps");
+
+/* All records for user space, oldest first. Go reads. Size: 2000 full copies. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);
+	__type(value, struct event);
+} ring SEC(".maps");
+
+/* What does not fit on the stack, with slack for reads of 16 bytes past the payload. */
+struct scratch {
+	struct event ev;
+	__u8 slack[16];
+	struct packet p;
+	struct flow_key k;
+	__u64 flow[sizeof(struct tcp_flow) / 8]; /* words: a lock may only lie in a map that allows it */
+	__u64 media[sizeof(struct media) / 8];
+};
+
+/* 0 -> scratch of the traffic hooks. Valid within one program run. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches SEC(".maps");
+
+/* 0 -> scratch of the command program, which a traffic hook may interrupt. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64[sizeof(struct walk) / 8]);
+} command_scratch SEC(".maps");
+
+/* 0 -> bytes copied node-wide in the second that began at since. The programs write; two CPUs
+ * may both open a second, which costs a little accuracy and nothing else. */
+struct rate {
+	__u64 since;
+	__u64 used;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct rate);
+} copy_rates SEC(".maps");
+
+#endif

@@ -1,0 +1,119 @@
+package bpf
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cilium/ebpf"
+)
+
+// How long a TCP record stays without packets, by what the connection came to.
+const (
+	halfOpenKeep = time.Minute
+	ignoredKeep  = 2 * time.Minute
+	idleKeep     = time.Hour
+	crowdedKeep  = 5 * time.Minute // when the table is three quarters full
+	reapEvery    = time.Second
+	reapBatch    = 8192 // records looked at each time: a full table takes 16 s
+)
+
+// reaper deletes records of dead connections; the kernel half only adds.
+type reaper struct {
+	cursor *ebpf.MapBatchCursor
+	keys   []scasFlowKey
+	values []scasTcpFlow
+	seen   uint64 // records in the round under way
+	count  uint64 // records of the last full round
+}
+
+func newReaper() *reaper {
+	return &reaper{
+		cursor: new(ebpf.MapBatchCursor),
+		keys:   make([]scasFlowKey, reapBatch),
+		values: make([]scasTcpFlow, reapBatch),
+	}
+}
+
+func (g *Gateway) reapLoop(ctx context.Context) {
+	tick := time.NewTicker(reapEvery)
+	defer tick.Stop()
+	r := newReaper()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if err := g.reap(r, now); err != nil {
+				g.log.Warn("reap kernel records", "err", err)
+			}
+		}
+	}
+}
+
+func (g *Gateway) reap(r *reaper, now time.Time) error {
+	for _, id := range g.expiredCuts(now) {
+		if err := g.UncutFlow(id.proto, id.flow); err != nil && !errors.Is(err, ErrNoFlow) {
+			return err
+		}
+	}
+	g.mu.Lock()
+	err := g.reapLegs(now)
+	g.mu.Unlock()
+	return errors.Join(err, g.reapFlows(r, monotonic()))
+}
+
+func (g *Gateway) reapFlows(r *reaper, now uint64) error {
+	m := g.kernel.m("flows")
+	n, err := m.BatchLookup(r.cursor, r.keys, r.values, nil)
+	done := errors.Is(err, ebpf.ErrKeyNotExist)
+	if err != nil && !done {
+		r.cursor = new(ebpf.MapBatchCursor)
+		return err
+	}
+	crowded := r.count > uint64(g.cfg.MaxFlows)/4*3
+	for i := range n {
+		if !isDead(&r.values[i], now, crowded) {
+			r.seen++
+			continue
+		}
+		if err := gone(m.Delete(r.keys[i])); err != nil {
+			return err
+		}
+		if err := gone(g.kernel.m("walks").Delete(r.keys[i])); err != nil {
+			return err
+		}
+	}
+	if done {
+		r.cursor = new(ebpf.MapBatchCursor)
+		r.count, r.seen = r.seen, 0
+		g.mu.Lock()
+		g.flowCount = r.count
+		g.mu.Unlock()
+	}
+	return nil
+}
+
+// isDead reports whether nothing more is to come of the record.
+func isDead(f *scasTcpFlow, now uint64, crowded bool) bool {
+	last := max(f.Up.Last, f.Down.Last)
+	if last >= now {
+		return false
+	}
+	idle := time.Duration(now - last)
+	both := f.Up.Flags & f.Down.Flags
+	either := f.Up.Flags | f.Down.Flags
+	switch {
+	case f.Flags&uint32(scasFlowFlagFLOW_STEERED) != 0:
+		return idle > idleKeep // found again by its socket should it speak up
+	case both&uint16(scasTcpDirFlagDIR_FIN) != 0 || either&uint16(scasTcpDirFlagDIR_RST) != 0:
+		return idle > closedKeep
+	case f.Flags&uint32(scasFlowFlagFLOW_IGNORED) != 0:
+		return idle > ignoredKeep
+	case f.Down.Packets == 0 || f.Up.Packets == 0:
+		return idle > halfOpenKeep
+	case crowded:
+		return idle > crowdedKeep
+	}
+	return idle > idleKeep
+}
