@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,24 +14,30 @@ import (
 	"github.com/vishvananda/netns"
 )
 
+// errNoReturn is what onThread says of a function that ended its goroutine.
+var errNoReturn = errors.New("the function did not return (a test must not end inside Do)")
+
 // onThread runs fn on an OS thread of its own and puts the thread back into the namespace it
 // came from. When that does not work the thread is thrown away instead of given to others.
 func onThread(fn func() error) error {
 	done := make(chan error, 1)
 	go func() {
+		err := errNoReturn
+		defer func() { done <- err }()
 		runtime.LockOSThread()
-		home, err := netns.Get()
-		if err != nil {
+		home, herr := netns.Get()
+		if herr != nil {
 			runtime.UnlockOSThread()
-			done <- err
+			err = herr
 			return
 		}
-		defer home.Close()
+		defer func() {
+			if netns.Set(home) == nil {
+				runtime.UnlockOSThread() // else the goroutine ends locked, and with it the thread
+			}
+			home.Close()
+		}()
 		err = fn()
-		if netns.Set(home) == nil {
-			runtime.UnlockOSThread() // else the goroutine ends locked, and with it the thread
-		}
-		done <- err
 	}()
 	return <-done
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -117,6 +118,9 @@ func TestLabCommand(t *testing.T) {
 	home, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if err := l.Do(UE1, func() error { runtime.Goexit(); return nil }); !errors.Is(err, errNoReturn) {
+		t.Errorf("a function that does not return: %v", err)
 	}
 	for range 8 { // threads come back to where they were
 		if err := l.Do(UE1, func() error { return nil }); err != nil {

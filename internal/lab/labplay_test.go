@@ -8,6 +8,7 @@ import (
 
 // TestLabPlay plays from the server's namespace into the terminals', through the router.
 func TestLabPlay(t *testing.T) {
+	t.Parallel()
 	l := newLab(t, Options{IPv6: true, WireSize: true})
 	for name, addr := range map[string]netip.Addr{"ipv4": l.Addr(MS), "ipv6": l.Addr6(MS)} {
 		t.Run(name, func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -170,12 +171,14 @@ func (l *Lab) waitLinks(ctx context.Context) error {
 	return nil
 }
 
-// firstDown names a veth that is not ready, or an empty string.
+// firstDown names a veth that is not ready, or an empty string. Ready is: operational, and the
+// kernel's own IPv6 routes are in the table, which it fills from a work queue.
 func firstDown(nl *netlink.Handle) (string, error) {
 	links, err := nl.LinkList()
 	if err != nil {
 		return "", err
 	}
+	_, noIPv6 := os.Stat("/proc/sys/net/ipv6")
 	for _, link := range links {
 		if link.Type() != "veth" {
 			continue
@@ -183,6 +186,38 @@ func firstDown(nl *netlink.Handle) (string, error) {
 		if link.Attrs().OperState != netlink.OperUp {
 			return link.Attrs().Name, nil
 		}
+		if noIPv6 != nil {
+			continue
+		}
+		ready, err := hasLocalRoutes(nl, link)
+		if err != nil {
+			return "", err
+		}
+		if !ready {
+			return link.Attrs().Name, nil
+		}
 	}
 	return "", nil
+}
+
+// hasLocalRoutes reports whether the link has IPv6 addresses, its link-local one among them, and
+// each is routed to this host.
+func hasLocalRoutes(nl *netlink.Handle, link netlink.Link) (bool, error) {
+	addrs, err := nl.AddrList(link, unix.AF_INET6)
+	if err != nil {
+		return false, err
+	}
+	routes, err := nl.RouteListFiltered(unix.AF_INET6,
+		&netlink.Route{Table: unix.RT_TABLE_LOCAL, LinkIndex: link.Attrs().Index}, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_OIF)
+	if err != nil {
+		return false, err
+	}
+	linkLocal := false
+	for _, a := range addrs {
+		linkLocal = linkLocal || a.IP.IsLinkLocalUnicast()
+		if !slices.ContainsFunc(routes, func(r netlink.Route) bool { return r.Dst != nil && r.Dst.IP.Equal(a.IP) }) {
+			return false, nil
+		}
+	}
+	return linkLocal, nil
 }

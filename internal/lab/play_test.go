@@ -75,6 +75,7 @@ func transports(t *testing.T, fn func(t *testing.T, tcp bool)) {
 }
 
 func TestPlayToTheEnd(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, tcp bool) {
 		s := serve(t, ServerConfig{Film: Film{Duration: 1200 * time.Millisecond}})
 		p := play(t, PlayerConfig{URL: s.URL("film"), TCP: tcp, Depth: 300 * time.Millisecond})
@@ -105,6 +106,7 @@ func TestPlayToTheEnd(t *testing.T) {
 }
 
 func TestSeekAndPause(t *testing.T) {
+	t.Parallel()
 	for name, cfg := range map[string]ServerConfig{"plain": {}, "gst": GstServer(), "live555": Live555Server(), "no rtp-info": {RTPInfo: RTPInfoNone}} {
 		t.Run(name, func(t *testing.T) {
 			transports(t, func(t *testing.T, tcp bool) {
@@ -152,6 +154,7 @@ func TestSeekAndPause(t *testing.T) {
 }
 
 func TestStartPosition(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name    string
 		cfg     ServerConfig
@@ -180,6 +183,7 @@ func TestStartPosition(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name, method string
 		status       int
@@ -230,6 +234,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestConnectionEnds(t *testing.T) {
+	t.Parallel()
 	const depth = 200 * time.Millisecond
 	for _, tc := range []struct {
 		name   string
@@ -268,6 +273,7 @@ func TestConnectionEnds(t *testing.T) {
 }
 
 func TestEndOfFilm(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name     string
 		cfg      PlayerConfig
@@ -304,6 +310,7 @@ func TestEndOfFilm(t *testing.T) {
 }
 
 func TestQuitAndContext(t *testing.T) {
+	t.Parallel()
 	s := serve(t, GstServer())
 	ctx, cancel := context.WithCancel(testContext(t))
 	p, err := Play(ctx, PlayerConfig{URL: s.URL("film")})

@@ -76,6 +76,7 @@ func (c *rawClient) open(url string, offers ...string) field {
 }
 
 func TestServerStatus(t *testing.T) {
+	t.Parallel()
 	s := serve(t, ServerConfig{})
 	url := s.URL("film")
 	c := dialRaw(t, s)
@@ -113,6 +114,7 @@ func TestServerStatus(t *testing.T) {
 }
 
 func TestServerSurvivesGarbage(t *testing.T) {
+	t.Parallel()
 	s := serve(t, ServerConfig{})
 	for _, in := range []string{
 		"\x16\x03\x01\x02", "GET / HTTP/1.1\r\n\r\n", "PLAY\r\n\r\n", "$\xff\xff\xff", "$\x00\x00\x04junk$\x01\x00\x01x",
@@ -134,6 +136,7 @@ func TestServerSurvivesGarbage(t *testing.T) {
 }
 
 func TestServerTimeout(t *testing.T) {
+	t.Parallel()
 	s := serve(t, ServerConfig{Timeout: 500 * time.Millisecond, AnnounceTimeout: true})
 	c := dialRaw(t, s)
 	m := c.ask("SETUP", s.URL("film")+"/stream=0", field{"Transport", "RTP/AVP;unicast;client_port=2-3"})
@@ -152,6 +155,7 @@ func TestServerTimeout(t *testing.T) {
 // TestServerBinding: GstRtspServer ends a session with the last connection that named it, other
 // servers keep it.
 func TestServerBinding(t *testing.T) {
+	t.Parallel()
 	for _, bound := range []bool{true, false} {
 		t.Run(fmt.Sprint("bound ", bound), func(t *testing.T) {
 			s := serve(t, ServerConfig{BoundSession: bound})
@@ -179,6 +183,7 @@ func TestServerBinding(t *testing.T) {
 }
 
 func TestServerTeardownElsewhere(t *testing.T) {
+	t.Parallel()
 	s := serve(t, Live555Server())
 	p := play(t, PlayerConfig{URL: s.URL("film"), Silence: 400 * time.Millisecond})
 	reach(t, p, 0)
@@ -193,6 +198,7 @@ func TestServerTeardownElsewhere(t *testing.T) {
 }
 
 func TestServerMediaOrder(t *testing.T) {
+	t.Parallel()
 	for _, early := range []bool{true, false} {
 		s := serve(t, ServerConfig{EarlyMedia: early, Burst: true, Film: Film{Duration: time.Second}})
 		c := dialRaw(t, s)
@@ -208,6 +214,7 @@ func TestServerMediaOrder(t *testing.T) {
 }
 
 func TestServerRangeEnd(t *testing.T) {
+	t.Parallel()
 	for _, u := range []Unit{UnitNPT, UnitClock, UnitSMPTE} {
 		t.Run(string(u), func(t *testing.T) {
 			t.Parallel()
@@ -230,6 +237,7 @@ func TestServerRangeEnd(t *testing.T) {
 }
 
 func TestServerLive(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, tcp bool) {
 		s := serve(t, LiveServer())
 		p := play(t, PlayerConfig{URL: s.URL("cam"), TCP: tcp})
@@ -253,6 +261,7 @@ func TestServerLive(t *testing.T) {
 // TestServerBurst: a server faster than real time fills a player that reads on, and is held up
 // by one that does not.
 func TestServerBurst(t *testing.T) {
+	t.Parallel()
 	s := serve(t, ServerConfig{Burst: true, Film: Film{Duration: 60 * time.Second, Bitrate: 4_000_000}, PacketLog: -1})
 	all := play(t, PlayerConfig{URL: s.URL("film"), TCP: true})
 	reach(t, all, 59*time.Second)
@@ -283,6 +292,7 @@ func TestServerBurst(t *testing.T) {
 }
 
 func TestServerSeesReports(t *testing.T) {
+	t.Parallel()
 	transports(t, func(t *testing.T, tcp bool) {
 		s := serve(t, ServerConfig{ReportEvery: 100 * time.Millisecond})
 		ctx := testContext(t)
