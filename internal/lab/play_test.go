@@ -329,3 +329,17 @@ func TestQuitAndContext(t *testing.T) {
 		t.Errorf("await after the end: %v", err)
 	}
 }
+
+func TestKeepAlive(t *testing.T) {
+	t.Parallel()
+	s := serve(t, ServerConfig{Timeout: time.Second, AnnounceTimeout: true})
+	p := play(t, PlayerConfig{URL: s.URL("film")}) // asks every half second
+	reach(t, p, 2*time.Second)
+	if n := len(s.Requests("GET_PARAMETER")); n < 2 {
+		t.Errorf("%d keep-alives", n)
+	}
+	if n := len(s.Sessions()); n != 1 {
+		t.Errorf("%d sessions: it timed out", n)
+	}
+	whole(t, p.Result())
+}
