@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf/ringbuf"
@@ -19,6 +18,9 @@ type eventReader struct {
 	ring *ringbuf.Reader
 	rec  ringbuf.Record
 	head scasEvent
+
+	ctx  context.Context // of the newest Read
+	stop func() bool     // takes back what ctx's end does
 }
 
 // Read blocks for the next event and stores it in ev; ev.Payload is valid until the next Read.
@@ -27,24 +29,22 @@ type eventReader struct {
 func (g *Gateway) Read(ctx context.Context, ev *Event) error {
 	g.readMu.Lock()
 	defer g.readMu.Unlock()
-	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, func() { g.events.ring.SetDeadline(time.Unix(1, 0)) })
-		defer func() {
-			if !stop() {
-				g.events.ring.SetDeadline(time.Time{})
-			}
-		}()
+	if g.events.ctx != ctx { // once for a loop of reads
+		if g.events.stop != nil {
+			g.events.stop()
+		}
+		g.events.ctx = ctx
+		g.events.stop = context.AfterFunc(ctx, func() { g.events.ring.Flush() }) // wakes a blocked read
 	}
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		err := g.events.ring.ReadInto(&g.events.rec)
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return os.ErrClosed
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			g.events.ring.SetDeadline(time.Time{}) // a deadline of an earlier call's context
+		case errors.Is(err, ringbuf.ErrFlushed):
 			continue
 		case err != nil:
 			return fmt.Errorf("read ring buffer: %w", err)
