@@ -50,7 +50,7 @@ func (m *realMove) repeated() float64 { return m.left.Pos - m.first.Pos + 1.0/pe
 
 // TestRealMoves moves a film between players and from a server that know nothing of scas.
 func TestRealMoves(t *testing.T) {
-	bin, film := realSite(t)
+	film := realSite(t)
 	moves := []*realMove{
 		{origin: peers.FFplay, from: peers.UDP, target: peers.Gst, to: peers.UDP, steer: "transfer"},
 		{origin: peers.MPlayer, from: peers.UDP, target: peers.FFmpeg, to: peers.UDP, steer: "transfer"},
@@ -63,7 +63,7 @@ func TestRealMoves(t *testing.T) {
 		for _, m := range moves {
 			t.Run(fmt.Sprintf("%s-%s-%s-%s", m.origin, m.from, m.target, m.to), func(t *testing.T) {
 				t.Parallel()
-				m.run(t, newRealLab(t, bin, film.Dir, m.steer), film)
+				m.run(t, newRealLab(t, film.Dir, m.steer), film)
 				m.check(t)
 			})
 		}
@@ -89,10 +89,7 @@ func (m *realMove) run(t *testing.T, r *realLab, film peers.Film) {
 	if m.first, err = target.WaitPicture(ctx, 0); err != nil {
 		t.Fatal(err)
 	}
-	await(t, time.Minute, "the transfer has ended", func() bool {
-		_, err := r.api.get(ctx, "/v1/transfers/"+m.transfer.ID, &m.transfer)
-		return err == nil && !m.transfer.State.Open()
-	})
+	m.transfer = r.outcome(t, m.transfer.ID)
 	if m.transfer.State != session.Done {
 		t.Fatalf("transfer %s", transferState(m.transfer))
 	}
@@ -143,7 +140,7 @@ func (m *realMove) check(t *testing.T) {
 	if m.repeated() < 0 {
 		t.Errorf("missed %.2f s: origin up to picture %d, target from %d", -m.repeated(), m.left.N, m.first.N)
 	}
-	if most := realOverlap + realGOP + m.settle() + realSpare; m.repeated() > most {
+	if most := siteOverlap.Seconds() + realGOP + m.settle() + realSpare; m.repeated() > most {
 		t.Errorf("repeated %.2f s, want at most %.1f", m.repeated(), most)
 	}
 	if most := m.origin.Buffer() + 5*time.Second; m.ended > most {
@@ -199,7 +196,7 @@ type realShown struct {
 // TestShown compares `rendered` of `scas sessions` with the screens of players that play at
 // the same time, over UDP on the phone and interleaved on the tv.
 func TestShown(t *testing.T) {
-	bin, film := realSite(t)
+	film := realSite(t)
 	media := t.TempDir()
 	var all []*realShown
 	for _, kind := range []peers.Kind{peers.FFplay, peers.MPV, peers.MPlayer, peers.Gst} {
@@ -211,7 +208,7 @@ func TestShown(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := newRealLab(t, bin, media, "transfer")
+	r := newRealLab(t, media, "transfer")
 	for _, s := range all {
 		s.player = r.play(t, s.kind, s.transport, s.ns, r.server.URL(r.Addr(lab.MS).String(), s.film))
 	}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"scas/internal/lab"
+	"scas/session"
+)
+
+// picture is the time between two pictures of the films of the tests.
+const picture = time.Second / 25
+
+// film runs a server in ms, on port 554 of the address of a family.
+func (s *site) film(t testing.TB, cfg lab.ServerConfig, six bool) *lab.Server {
+	t.Helper()
+	addr := s.Addr(lab.MS)
+	if six {
+		addr = s.Addr6(lab.MS)
+	}
+	cfg.Host, cfg.Addr = s.Host(lab.MS), netip.AddrPortFrom(addr, 554)
+	server, err := lab.Serve(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
+}
+
+// play starts a player in ns; it is ended with the test.
+func (s *site) play(t testing.TB, ns string, cfg lab.PlayerConfig, url string) *lab.Player {
+	t.Helper()
+	cfg.Host, cfg.URL = s.Host(ns), url
+	p, err := lab.Play(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Quit()
+		<-p.Done()
+	})
+	return p
+}
+
+// wait returns the first picture that matches.
+func wait(t testing.TB, p *lab.Player, what string, match func(lab.Picture) bool) lab.Picture {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	pic, err := p.Await(ctx, match)
+	if err != nil {
+		t.Fatalf("no picture %s: %v; %+v", what, err, summary(p.Result()))
+	}
+	return pic
+}
+
+// reach returns when a player has received the film up to npt.
+func reach(t testing.TB, p *lab.Player, npt time.Duration) lab.Picture {
+	t.Helper()
+	return wait(t, p, "at "+npt.String(), func(pic lab.Picture) bool { return pic.NPT >= npt })
+}
+
+// goesOn returns when a player has received a picture after a moment.
+func goesOn(t testing.TB, p *lab.Player, after time.Time) {
+	t.Helper()
+	wait(t, p, "after "+after.Format(time.StampMilli), func(pic lab.Picture) bool { return pic.At.After(after) })
+}
+
+// over returns when a player has ended, or froze, and what came of it.
+func over(t testing.TB, p *lab.Player) lab.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if p.AwaitState(ctx, lab.PlayerFrozen) != nil && p.State() != lab.PlayerEnded {
+		t.Fatalf("the player does not end: %+v", summary(p.Result()))
+	}
+	return p.Result()
+}
+
+// summary is a result without its long parts.
+func summary(r lab.Result) lab.Result {
+	r.Segments = nil
+	return r
+}
+
+// delivered returns the newest picture a player had at a moment.
+func delivered(p *lab.Player, at time.Time) (newest lab.Picture, ok bool) {
+	for _, pic := range p.Pictures() {
+		if !pic.At.After(at) {
+			newest, ok = pic, true
+		}
+	}
+	return newest, ok
+}
+
+// whole fails the test when something of what a player should have received is missing or
+// wrong, picture by picture and packet by packet.
+func whole(t testing.TB, who string, r lab.Result) {
+	t.Helper()
+	sound := 0
+	for _, s := range r.Segments {
+		sound += s.SoundMissed
+	}
+	if r.Missing() > 0 || sound > 0 || r.Lost != 0 || r.Corrupt+r.Duplicates+r.Foreign > 0 {
+		t.Errorf("%s: %d pictures and %d sound frames missing: %+v", who, r.Missing(), sound, summary(r))
+	}
+}
+
+// stallMost is the longest time between two pictures that is no stall.
+const stallMost = 500 * time.Millisecond
+
+// untouched fails the test when a film that plays suffered since it began: not one packet may
+// be missing, and no picture may have come late.
+func untouched(t testing.TB, who string, p *lab.Player) {
+	t.Helper()
+	r := p.Result()
+	if r.State != lab.PlayerPlaying {
+		t.Errorf("%s does not play: %+v", who, summary(r))
+	}
+	whole(t, who, r)
+	pics := p.Pictures()
+	worst, at := time.Duration(0), lab.Picture{}
+	for i := 1; i < len(pics); i++ {
+		if d := pics[i].At.Sub(pics[i-1].At); d > worst {
+			worst, at = d, pics[i]
+		}
+	}
+	if len(pics) == 0 || worst >= stallMost {
+		t.Errorf("%s: %d pictures, %v before picture %d", who, len(pics), worst, at.Number)
+	}
+}
+
+// one returns the only running session of a film.
+func (s *site) one(t testing.TB, url string) session.Record {
+	t.Helper()
+	found := s.sessions(t, url)
+	if len(found) != 1 {
+		t.Fatalf("%d sessions play %s, want 1: %+v", len(found), url, found)
+	}
+	return found[0]
+}
+
+// shown returns when the session of a film is known to play, and its record.
+func (s *site) shown(t testing.TB, url string) (r session.Record) {
+	t.Helper()
+	await(t, 10*time.Second, url+" is shown to play", func() bool {
+		i := -1
+		all := s.sessions(t, url)
+		if i = slices.IndexFunc(all, func(r session.Record) bool { return r.State == session.Playing }); i >= 0 {
+			r = all[i]
+		}
+		return i >= 0
+	})
+	return r
+}

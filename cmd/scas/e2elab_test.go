@@ -1,0 +1,297 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"scas/admin"
+	"scas/internal/lab"
+	"scas/internal/lab/peers"
+	"scas/session"
+)
+
+// The namespaces of the terminals "phone" and "tv". With IPv6 each has a second name for its
+// second address: "phone6" and "tv6".
+const phone, tv = lab.UE1, lab.UE2
+
+// siteOverlap is transfer.overlap of all gateways.
+const siteOverlap = time.Second
+
+// siteConfig says how a gateway is configured. The zero value steers for transfers only.
+type siteConfig struct {
+	ipv6     bool
+	steer    string        // default transfer
+	upstream string        // default auto
+	settle   time.Duration // default 1 s
+	attach   time.Duration // default 30 s
+	only     []string      // names of the terminals that are enrolled; default all
+}
+
+func (c siteConfig) withDefaults() siteConfig {
+	if c.steer == "" {
+		c.steer = "transfer"
+	}
+	if c.upstream == "" {
+		c.upstream = "auto"
+	}
+	if c.settle == 0 {
+		c.settle = time.Second
+	}
+	if c.attach == 0 {
+		c.attach = 30 * time.Second
+	}
+	if c.only == nil {
+		c.only = []string{"phone", "tv"}
+		if c.ipv6 {
+			c.only = append(c.only, "phone6", "tv6")
+		}
+	}
+	return c
+}
+
+// site is a lab with a gateway: `scas serve` runs in gw between serve and stop or kill.
+type site struct {
+	*lab.Lab
+	cfg    siteConfig
+	dir    string // of configuration, socket, state and log
+	daemon *peers.Process
+	api    *client
+}
+
+// newSite builds the network; the gateway is not started yet.
+func newSite(t testing.TB, cfg siteConfig) *site {
+	t.Helper()
+	lab.Root(t)
+	l, err := lab.New(lab.Options{IPv6: cfg.ipv6})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	dir, err := os.MkdirTemp("", "scas-") // short: it holds a unix socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &site{Lab: l, cfg: cfg.withDefaults(), dir: dir}
+	s.api = (&clientFlags{socket: s.socket()}).client(newEnv())
+	t.Cleanup(func() {
+		s.stop(t)
+		s.showLog(t)
+		_ = os.RemoveAll(dir)
+	})
+	return s
+}
+
+func (s *site) socket() string { return filepath.Join(s.dir, "scas.sock") }
+
+// address returns the address that belongs to the name of a terminal.
+func (s *site) address(name string) netip.Addr {
+	name, six := strings.CutSuffix(name, "6")
+	ns := map[string]string{"phone": phone, "tv": tv}[name]
+	if six {
+		return s.Addr6(ns)
+	}
+	return s.Addr(ns)
+}
+
+// program returns the program under test. It is the test binary itself, so that it has the
+// race detector when the tests have it; TestMain puts it on the PATH under its own name.
+func program(t testing.TB) string {
+	t.Helper()
+	path, err := exec.LookPath("scas")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// serve runs the gateway and returns when it is ready.
+func (s *site) serve(t testing.TB) {
+	t.Helper()
+	var terminals []string
+	for _, name := range s.cfg.only {
+		terminals = append(terminals, fmt.Sprintf(`{name: %s, ip: "%v"}`, name, s.address(name)))
+	}
+	text := fmt.Sprintf(`node: gw1
+gateway: {lan: [%s, %s], wan: [%s], services: {rtsp: [554]}, steer: %s, upstream: %s}
+transfer: {overlap: %v, settle: %v, attach_timeout: %v}
+subscribers: [{aor: "sip:bob@ims.example", terminals: [%s]}]
+api: {listen: "127.0.0.1:8470", socket: %s}
+state: {dir: %s}
+`, lab.LAN0, lab.LAN1, lab.WAN0, s.cfg.steer, s.cfg.upstream, siteOverlap, s.cfg.settle, s.cfg.attach,
+		strings.Join(terminals, ", "), s.socket(), filepath.Join(s.dir, "state"))
+	file := filepath.Join(s.dir, "scas.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := s.Command(context.Background(), lab.GW, program(t), "serve", "-c", file, "--log-level", "debug")
+	cmd.Stdout, cmd.Stderr = log, log
+	if s.daemon, err = peers.StartProcess(cmd); err != nil {
+		t.Fatal(err)
+	}
+	await(t, 30*time.Second, "the gateway is ready", func() bool {
+		select {
+		case <-s.daemon.Done():
+			t.Fatal("the gateway ended at once")
+		default:
+		}
+		var state struct{}
+		_, err := s.api.get(t.Context(), "/readyz", &state)
+		return err == nil
+	})
+}
+
+// stop ends the gateway as systemd would, if it runs.
+func (s *site) stop(t testing.TB) {
+	t.Helper()
+	if s.daemon == nil {
+		return
+	}
+	s.daemon.Stop(15 * time.Second)
+	if code := s.daemon.ExitCode(); code != 0 {
+		t.Errorf("scas serve: exit code %d", code)
+	}
+	s.daemon = nil
+}
+
+// kill ends the gateway as a crash would and returns when that was.
+func (s *site) kill(t testing.TB) time.Time {
+	t.Helper()
+	at := time.Now()
+	if err := syscall.Kill(s.daemon.Pid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-s.daemon.Done()
+	s.daemon = nil
+	return at
+}
+
+// showLog fails the test for what the gateway must never say, and shows the end of its log
+// when the test has failed.
+func (s *site) showLog(t testing.TB) {
+	said, err := os.ReadFile(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return
+	}
+	for _, bad := range []string{"DATA RACE", "panic:", "\ngoroutine "} {
+		if bytes.Contains(said, []byte(bad)) {
+			t.Errorf("scas serve said %q", bad)
+			break
+		}
+	}
+	if t.Failed() {
+		t.Logf("scas serve said:\n%s", said[max(0, len(said)-32<<10):])
+	}
+}
+
+// command runs a client command.
+func (s *site) command(t testing.TB, words ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(t), append(words, "--socket", s.socket())...)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// scas runs a client command and decodes what it prints.
+func (s *site) scas(t testing.TB, dst any, words ...string) {
+	t.Helper()
+	out, errs, code := s.command(t, append(words, "-o", "json")...)
+	if code != exitDone {
+		t.Fatalf("scas %s: exit code %d\n%s", strings.Join(words, " "), code, errs)
+	}
+	if err := json.Unmarshal([]byte(out), dst); err != nil {
+		t.Fatalf("scas %s: %v\n%s", strings.Join(words, " "), err, out)
+	}
+}
+
+// sessions returns those that have not ended and play url; all when it is empty.
+func (s *site) sessions(t testing.TB, url string) []session.Record {
+	t.Helper()
+	var all []session.Record
+	if _, err := s.api.get(t.Context(), "/v1/sessions", &all); err != nil {
+		t.Fatal(err)
+	}
+	return slices.DeleteFunc(all, func(r session.Record) bool {
+		return r.State == session.Ended || url != "" && (r.URL == nil || *r.URL != url)
+	})
+}
+
+// terminals returns the enrolled terminals.
+func (s *site) terminals(t testing.TB) []admin.Terminal {
+	t.Helper()
+	var all []admin.Terminal
+	s.scas(t, &all, "terminals")
+	return all
+}
+
+// outcome returns a transfer once it has ended.
+func (s *site) outcome(t testing.TB, id string) (x session.Transfer) {
+	t.Helper()
+	await(t, time.Minute, "the transfer has ended", func() bool {
+		_, err := s.api.get(t.Context(), "/v1/transfers/"+id, &x)
+		return err == nil && !x.State.Open()
+	})
+	return x
+}
+
+// await polls until ok holds.
+func await(t testing.TB, limit time.Duration, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(limit); !ok(); <-tick.C {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", limit, what)
+		}
+	}
+}
+
+// together runs tests that mostly wait at the same time, n of them: -parallel is 2 on a small
+// machine, and right for tests that compute.
+func together[T any](t *testing.T, n int, cases []T, name func(T) string, test func(*testing.T, T)) {
+	free := make(chan struct{}, n)
+	var all sync.WaitGroup
+	for _, c := range cases {
+		free <- struct{}{}
+		all.Go(func() {
+			defer func() { <-free }()
+			t.Run(name(c), func(t *testing.T) { test(t, c) })
+		})
+	}
+	all.Wait()
+}
+
+// wantSaid checks how a command that cannot be done ended, and that it said a word.
+func wantSaid(t testing.TB, stderr string, code, want int, word string) {
+	t.Helper()
+	if code != want || !strings.Contains(stderr, word) {
+		t.Errorf("exit code %d, want %d and %q: %s", code, want, word, stderr)
+	}
+}
