@@ -75,6 +75,9 @@ func New(opts Options) (*Lab, error) {
 }
 
 func (l *Lab) build() error {
+	if err := shareRunDir(); err != nil {
+		return err
+	}
 	if err := l.makeSpaces(); err != nil {
 		return err
 	}
