@@ -194,6 +194,8 @@ type bed struct {
 	server netip.AddrPort
 	conns  chan *net.TCPConn // what reached the server
 	stop   func()
+	mu     sync.Mutex
+	from   []netip.AddrPort // addresses that legs were to come from
 }
 
 func quietConfig() Config {
@@ -220,6 +222,9 @@ func newBed(t testing.TB, cfg Config) *bed {
 		return bpf.Flow{Terminal: addrPort(c.RemoteAddr()), Server: b.server}, nil
 	}
 	s.legs.connect = func(ctx context.Context, from, to netip.AddrPort) (*net.TCPConn, error) {
+		b.mu.Lock()
+		b.from = append(b.from, from)
+		b.mu.Unlock()
 		var d net.Dialer
 		c, err := d.DialContext(ctx, "tcp4", to.String())
 		if err != nil {
@@ -357,4 +362,10 @@ func (b *bed) balance() {
 	if in != out {
 		b.t.Errorf("bytes in %d, out %d: %v", in, out, m)
 	}
+}
+
+// netDial opens a connection of the tv that may be refused.
+func netDial(b *bed) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(tv)}, Timeout: patience}
+	return d.Dial("tcp4", b.front.Addr().String())
 }

@@ -114,13 +114,10 @@ func (d *direction) pump() error {
 				return ferr
 			}
 		}
-		switch {
-		case errors.Is(err, io.EOF):
+		if err != nil {
 			if ferr := d.release(); ferr != nil {
 				return ferr
 			}
-			return err
-		case err != nil:
 			return err
 		}
 	}

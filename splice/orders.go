@@ -164,10 +164,7 @@ func (s *Splicer) command(id string, ev session.Event) (t session.Transfer, ok b
 		c := command{ev: ev, result: make(chan bool, 1)}
 		select {
 		case m.commands <- c:
-			select {
-			case ok = <-c.result:
-			case <-m.gone:
-			}
+			ok = <-c.result // the goroutine answers what it took
 		case <-m.gone:
 		}
 	}
