@@ -74,8 +74,14 @@ type Sources struct {
 	Table     Table
 	Terminals Terminals
 	Mover     Mover
-	Counters  func() map[string]map[string]uint64 // room -> counter -> value, for /metrics
-	Ready     func() error                        // nil when the gateway watches
+	Counters  func() map[string]Counters // of the other rooms, by room, for /metrics
+	Ready     func() error               // nil when the gateway watches
+}
+
+// Counters is a snapshot of what a room counts, by name.
+type Counters struct {
+	Total map[string]uint64 // only grows: scas_<room>_<name>_total
+	Now   map[string]uint64 // goes up and down: scas_<room>_<name>
 }
 
 // Config says where and how to serve.

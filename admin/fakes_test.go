@@ -75,8 +75,10 @@ func (w *world) Cancel(id string) (session.Transfer, error) {
 func (w *world) sources() Sources {
 	return Sources{
 		Sessions: w, Table: w, Terminals: w, Mover: w,
-		Counters: func() map[string]map[string]uint64 {
-			return map[string]map[string]uint64{"bpf": {"ring_overflow": 3, "map-full.Flows": 1}}
+		Counters: func() map[string]Counters {
+			return map[string]Counters{"bpf": {
+				Total: map[string]uint64{"ring_overflow": 3, "map-full.Flows": 1}, Now: map[string]uint64{"subscribers": 2},
+			}}
 		},
 		Ready: func() error { return w.ready },
 	}

@@ -67,15 +67,19 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauges(out, "scas_transfers", "Transfers in the table, by state.", transfers)
 	metric(out, prometheus.GaugeValue, "scas_terminals", "Enrolled terminals.", float64(len(c.s.src.Terminals.Terminals())))
 
-	rooms := map[string]map[string]uint64{"admin": c.s.Stats()}
+	c.room(out, "admin", Counters{Total: c.s.Stats()})
 	for room, counters := range c.s.src.Counters() {
-		rooms[room] = counters
+		c.room(out, room, counters)
 	}
-	for room, counters := range rooms {
-		for name, v := range counters {
-			metric(out, prometheus.CounterValue, "scas_"+metricName(room)+"_"+metricName(name)+"_total",
-				"Counter "+name+" of "+room+".", float64(v))
-		}
+}
+
+func (collector) room(out chan<- prometheus.Metric, room string, counters Counters) {
+	prefix := "scas_" + metricName(room) + "_"
+	for name, v := range counters.Total {
+		metric(out, prometheus.CounterValue, prefix+metricName(name)+"_total", "Counter "+name+" of "+room+".", float64(v))
+	}
+	for name, v := range counters.Now {
+		metric(out, prometheus.GaugeValue, prefix+metricName(name), "What "+name+" of "+room+" is now.", float64(v))
 	}
 }
 

@@ -52,7 +52,8 @@ func TestMetrics(t *testing.T) {
 		for _, want := range []string{
 			`scas_build_info{goversion="go`, `version="1.2.3"} 1`, `scas_sessions{state="playing"} 1`, `scas_sessions{state="ended"} 0`,
 			`scas_transfers{state="failed"} 1`, `scas_transfers{state="armed"} 0`, "scas_bpf_ring_overflow_total 3",
-			"scas_bpf_map_full_flows_total 1", "scas_admin_requests_total ", "scas_sessions_steered 1", "scas_terminals 5", "go_goroutines",
+			"scas_bpf_map_full_flows_total 1", "\nscas_bpf_subscribers 2",
+			"TYPE scas_bpf_subscribers gauge", "TYPE scas_bpf_ring_overflow_total counter", "scas_admin_requests_total ", "scas_sessions_steered 1", "scas_terminals 5", "go_goroutines",
 		} {
 			if !strings.Contains(string(raw), want) {
 				t.Errorf("%q is missing in\n%s", want, raw)

@@ -21,6 +21,7 @@ import (
 const (
 	demoWatch = 4 * time.Second  // how long the phone plays before the order
 	demoLimit = 55 * time.Second // for all of it
+	realLimit = 3 * time.Minute  // with real players: the first time a film is made
 )
 
 func newDemo(e *env) *cobra.Command {
@@ -34,12 +35,16 @@ func newDemo(e *env) *cobra.Command {
 			"again. Exit code 1 when a figure is not what it should be. Needs root.",
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			if os.Geteuid() != 0 {
+			if e.euid() != 0 {
 				return errors.New("the demo makes network namespaces and loads BPF programs: run it as root")
 			}
 			ctx, _, stop := e.signals()
 			defer stop()
-			ctx, cancel := context.WithTimeout(ctx, demoLimit)
+			limit := demoLimit
+			if real {
+				limit = realLimit
+			}
+			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
 			d := &demo{e: e, real: real, began: e.now(), told: e.stdout, fig: figures{Real: real}}
 			if out.json() {

@@ -69,6 +69,7 @@ func startDemoDaemon(ctx context.Context, e *env, l *lab.Lab, dir string) (*demo
 	}
 	d := &demoDaemon{api: (&clientFlags{socket: socket}).client(e), done: make(chan struct{})}
 	d.cmd = exec.Command(self, "serve", "-c", file)
+	d.cmd.Args[0] = "scas"                           // whatever the file is called
 	d.cmd.Env = []string{"PATH=" + e.getenv("PATH")} // none of the operator's SCAS_*
 	d.cmd.Stdout, d.cmd.Stderr = &d.said, &d.said
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM} // Ctrl-C is the demo's to handle

@@ -101,7 +101,7 @@ func (f *figures) print(w io.Writer) {
 	}
 	line("position on the screen, off by", shown(f.RenderedError), fmt.Sprintf("at most %.2f s", maxRendered))
 	if t := f.Transfer; t != nil {
-		line("written into the TV's request", orDash(playTime(t.Position)), orDash(f.AskedRange))
+		line("written into the TV's request", orDash(playTime(t.Position)), "Range: "+orDash(f.AskedRange))
 		line("the server started at", orDash(playTime(t.StartedAt)), "")
 	}
 	line("first picture on the TV", shown(f.TVAfter), "after it opened the URL")

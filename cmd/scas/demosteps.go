@@ -133,9 +133,9 @@ func (d *demo) follow(ctx context.Context, id string, changes <-chan []byte) err
 			continue
 		}
 		switch t.State {
+		case session.Armed: // told with the order
 		case session.Attached:
-			d.fig.AskedRange = d.stage.asked(d.lab.Addr(lab.UE2))
-			d.tell("rewrite", "the TV's start request now asks for %s; the server got Range %s", orDash(playTime(t.Position)), orDash(d.fig.AskedRange))
+			d.tell("rewrite", "the TV's start request now asks for %s", orDash(playTime(t.Position)))
 		case session.Committed:
 			d.tell("committed", "the TV plays from %s; the phone's film ends now", orDash(playTime(t.StartedAt)))
 		case session.Done:
@@ -153,9 +153,7 @@ func (d *demo) follow(ctx context.Context, id string, changes <-chan []byte) err
 // afterwards looks at what became of the phone, the TV and the server.
 func (d *demo) afterwards(ctx context.Context) error {
 	defer d.tv.quit()
-	if d.fig.AskedRange == "" {
-		d.fig.AskedRange = d.stage.asked(d.lab.Addr(lab.UE2))
-	}
+	d.fig.AskedRange = d.stage.asked(d.lab.Addr(lab.UE2))
 	d.fig.SeenTwiceMax = (demoOverlap + demoGOP + demoSettle + 3*time.Second).Seconds()
 	if d.real {
 		d.fig.SeenTwiceMax += 4 // GStreamer falls back to TCP late: the gateway waits 6 s

@@ -110,10 +110,10 @@ func probeConfig(e *env, f *configFlags) ([]finding, error) {
 	}
 	found := []finding{{Name: "config", Required: true, OK: true, Detail: file}}
 	for _, name := range c.Gateway.LAN {
-		found = append(found, probeInterface("lan", name)...)
+		found = append(found, probeInterface("lan", name, families(c))...)
 	}
 	for _, name := range c.Gateway.WAN {
-		found = append(found, probeInterface("wan", name)...)
+		found = append(found, probeInterface("wan", name, families(c))...)
 	}
 	found = append(found, probeListen(c)...)
 	if c.State.Dir != "" {
@@ -125,7 +125,19 @@ func probeConfig(e *env, f *configFlags) ([]finding, error) {
 	return found, nil
 }
 
-func probeInterface(side, name string) []finding {
+// families returns the address families of the configured terminals.
+func families(c config) map[string]bool {
+	used := map[string]bool{}
+	for _, s := range c.Subscribers {
+		for _, t := range s.Terminals {
+			used["ipv4"] = used["ipv4"] || t.IP.Is4()
+			used["ipv6"] = used["ipv6"] || t.IP.Is6()
+		}
+	}
+	return used
+}
+
+func probeInterface(side, name string, used map[string]bool) []finding {
 	x := finding{Name: side + " " + name, Required: true}
 	dev, err := net.InterfaceByName(name)
 	if err != nil {
@@ -141,9 +153,9 @@ func probeInterface(side, name string) []finding {
 	}
 	for _, family := range []string{"ipv4", "ipv6"} {
 		setting := filepath.Join("/proc/sys/net", family, "conf", name, "forwarding")
-		if text, err := os.ReadFile(setting); err == nil && strings.TrimSpace(string(text)) == "0" {
-			found = append(found, finding{Name: side + " " + name, Detail: "does not forward " + family,
-				Hint: "sysctl -w net." + family + ".conf." + name + ".forwarding=1, if terminals use " + family})
+		if text, err := os.ReadFile(setting); err == nil && strings.TrimSpace(string(text)) == "0" && (used[family] || family == "ipv4") {
+			found = append(found, finding{Name: side + " " + name, Required: used[family], Detail: "does not forward " + family,
+				Hint: "sysctl -w net." + family + ".conf." + name + ".forwarding=1"})
 		}
 	}
 	if strictReturnPath(name) {

@@ -27,6 +27,7 @@ type env struct {
 	stdout, stderr io.Writer
 	now            func() time.Time
 	hostname       func() string
+	euid           func() int
 	readFile       func(name string, limit int64) ([]byte, error)
 	// signals returns a context that ends with the first SIGINT or SIGTERM, and a second one
 	// that ends with the second.
@@ -40,6 +41,7 @@ func newEnv() *env {
 			name, _ := os.Hostname() // "" is refused where a name is needed
 			return name
 		},
+		euid:     os.Geteuid,
 		readFile: readFile,
 		signals:  catchSignals,
 	}

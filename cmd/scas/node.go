@@ -114,15 +114,33 @@ func (n *node) openAPI() (err error) {
 	cfg.Version = readBuildInfo().Version
 	n.api, err = admin.New(cfg, admin.Sources{
 		Sessions: liveSessions{n.live, n.now}, Table: n.table, Terminals: terminals{n.directory, n.table}, Mover: n.splicer,
-		Counters: func() map[string]map[string]uint64 {
-			return map[string]map[string]uint64{"bpf": n.gateway.Stats(), "tracer": n.live.Stats(), "splice": n.splicer.Stats()}
-		},
-		Ready: n.ready.get,
+		Counters: n.counters, Ready: n.ready.get,
 	}, n.log)
 	if err == nil {
 		n.undo = append(n.undo, func() error { n.api.Close(); return nil })
 	}
 	return err
+}
+
+// counters returns what the rooms count. Which of it goes down again, each room's Stats says.
+func (n *node) counters() map[string]admin.Counters {
+	return map[string]admin.Counters{
+		"bpf":    split(n.gateway.Stats(), "subscribers", "armed", "media_flows", "legs", "cuts", "tcp_flows", "ring_pending_bytes"),
+		"tracer": split(n.live.Stats(), "connections"),
+		"splice": split(n.splicer.Stats(), "connections_open", "transfers_open"),
+	}
+}
+
+// split takes what goes up and down out of stats.
+func split(stats map[string]uint64, now ...string) admin.Counters {
+	c := admin.Counters{Total: stats, Now: map[string]uint64{}}
+	for _, name := range now {
+		if v, ok := stats[name]; ok {
+			c.Now[name] = v
+			delete(stats, name)
+		}
+	}
+	return c
 }
 
 // admit opens the gateway for the configured terminals.

@@ -126,7 +126,7 @@ func startFake(ts *testscript.TestScript, _ bool, args []string) {
 	d := newDirectory(c)
 	s, err := admin.New(admin.Config{Socket: ts.Getenv("SOCK")}, admin.Sources{
 		Sessions: table, Table: table, Terminals: terminals{d, table}, Mover: &fakeMover{table},
-		Counters: func() map[string]map[string]uint64 { return nil }, Ready: func() error { return nil },
+		Counters: func() map[string]admin.Counters { return nil }, Ready: func() error { return nil },
 	}, slog.New(slog.DiscardHandler))
 	ts.Check(err)
 	ctx, cancel := context.WithCancel(context.Background())

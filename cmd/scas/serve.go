@@ -105,6 +105,10 @@ func serve(e *env, c config, drain time.Duration, log *slog.Logger) error {
 	why := context.Cause(running)
 	broken(nil)
 	err = errors.Join(why, n.close())
-	log.Info("gateway is down", "err", err)
-	return err
+	if err != nil {
+		log.Error("gateway is down", "err", err)
+		return err
+	}
+	log.Info("gateway is down")
+	return nil
 }

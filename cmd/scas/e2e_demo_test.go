@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"scas/internal/lab"
+	"scas/internal/lab/peers"
+)
+
+// runDemo runs scas demo and returns what it printed and its exit code.
+func runDemo(t *testing.T, words ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(t), append([]string{"demo"}, words...)...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func namespaces(t *testing.T, pid int) []string {
+	t.Helper()
+	all, err := os.ReadDir("/run/netns")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	var own []string
+	for _, x := range all {
+		if strings.HasPrefix(x.Name(), fmt.Sprintf("scas%d-", pid)) {
+			own = append(own, x.Name())
+		}
+	}
+	return own
+}
+
+// The demo's figures are right, and it prints what a reader was promised.
+func TestDemo(t *testing.T) {
+	lab.Root(t)
+	for _, form := range []string{"table", "json"} {
+		t.Run(form, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			out, errs, code := runDemo(t, "-o", form)
+			if code != exitDone {
+				t.Fatalf("exit code %d\n%s%s", code, out, errs)
+			}
+			if took := time.Since(began); took > time.Minute {
+				t.Errorf("took %v, want less than a minute", took)
+			}
+			if form == "json" {
+				var f figures
+				if err := json.Unmarshal([]byte(out), &f); err != nil || !f.OK || f.Samples < 3 || f.Transfer == nil {
+					t.Errorf("%v %s", err, out)
+				}
+				return
+			}
+			for _, want := range []string{"traced", "position", "rewrite", "first picture on the screen", "committed", "ended by itself", "The film moved."} {
+				if !strings.Contains(out, want) {
+					t.Errorf("no %q in\n%s", want, out)
+				}
+			}
+		})
+	}
+}
+
+// With GStreamer's server and players.
+func TestDemoReal(t *testing.T) {
+	lab.Root(t)
+	_, err := peers.Python(t.Context())
+	_, noFFmpeg := exec.LookPath("ffmpeg")
+	if err = errors.Join(err, noFFmpeg); err != nil {
+		if os.Getenv("SCAS_PRIV") == "1" {
+			t.Fatal(err)
+		}
+		t.Skip(err)
+	}
+	if out, errs, code := runDemo(t, "--real"); code != exitDone {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
+	}
+}
+
+// A demo that is interrupted takes its network and its daemon down, and says that it failed.
+func TestDemoInterrupted(t *testing.T) {
+	lab.Root(t)
+	cmd := exec.CommandContext(t.Context(), program(t), "demo")
+	var out, errs bytes.Buffer
+	cmd.Stderr = &errs
+	lines := &firstLine{want: []byte("phone      opens"), seen: make(chan struct{}), all: &out}
+	cmd.Stdout = lines
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-lines.seen:
+	case <-time.After(30 * time.Second):
+		t.Error("the phone never played")
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // the exit code says it
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed {
+		t.Errorf("exit code %d\n%s%s", code, out.String(), errs.String())
+	}
+	if left := namespaces(t, cmd.Process.Pid); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+// firstLine is a writer that tells when a text was written.
+type firstLine struct {
+	want []byte
+	seen chan struct{}
+	all  *bytes.Buffer
+	told bool
+}
+
+func (w *firstLine) Write(b []byte) (int, error) {
+	w.all.Write(b)
+	if !w.told && bytes.Contains(w.all.Bytes(), w.want) {
+		w.told = true
+		close(w.seen)
+	}
+	return len(b), nil
+}
+
+// Without root the demo says what it needs.
+func TestDemoNeedsRoot(t *testing.T) {
+	e := testEnv(nil)
+	var errs bytes.Buffer
+	e.args, e.stdout, e.stderr, e.euid = []string{"demo"}, io.Discard, &errs, func() int { return 1000 }
+	if code := run(e); code != exitFailed || !strings.Contains(errs.String(), "run it as root") {
+		t.Errorf("%d %s", code, errs.String())
+	}
+}
