@@ -115,6 +115,7 @@ func (l *Live) refresh(s *sess) {
 			for _, c := range tcp.Channels {
 				if int(c.Channel) == t.channel && c.HaveMedia {
 					t.stats.packets = c.Packets
+					t.stats.base, t.stats.max = 1, c.Packets // TCP loses nothing
 					s.exact(t, session.Seq(c.Seq), session.RTPTime(c.RTPTime), c.SSRC, c.Last)
 				}
 			}
