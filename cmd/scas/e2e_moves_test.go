@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ type labMove struct {
 	between        func(*testing.T, *labMove) // between the order and the opening
 	expect         func(*testing.T, *labMove) // instead of what check wants of the position
 	paused         bool                       // the origin, when it is left
+	skips          int64                      // sequence numbers that the server leaves out
 
 	gw       *site
 	film     *lab.Server
@@ -30,6 +33,8 @@ type labMove struct {
 	transfer session.Transfer
 	left     lab.Result    // of the origin
 	ended    time.Duration // of the origin, after committed
+	start    lab.Segment   // of the target
+	first    lab.Picture   // of it
 }
 
 // The positions of the moves, in media time.
@@ -74,7 +79,7 @@ func labMoves() []*labMove {
 		{name: "receiver reports tell", site: siteConfig{settle: 20 * time.Second}, server: lab.GstServer(), origin: tcp(), target: reporting},
 		{name: "paused udp", server: lab.GstServer(), origin: udp(), target: udp(), before: pauseOrigin, paused: true},
 		{name: "paused tcp", server: lab.GstServer(), origin: tcp(), target: tcp(), before: pauseOrigin, paused: true},
-		{name: "a seek after the order, udp", server: lab.GstServer(), origin: udp(), target: tcp(), between: seekOrigin},
+		{name: "a seek after the order, udp", server: lab.GstServer(), origin: udp(), target: tcp(), between: seekOrigin, skips: 4},
 		{name: "a seek after the order, tcp", server: lab.Live555Server(), origin: tcp(), target: tcp(), between: seekOrigin},
 		{name: "udp brings nothing, tcp does", server: muted, origin: tcp(), target: falling},
 		{name: "live", server: lab.LiveServer(), origin: udp(), target: tcp(), before: notContinuable, expect: joinsLive},
@@ -85,7 +90,8 @@ func labMoves() []*labMove {
 // TestMoves moves films between synthetic players, whose media tell which picture is where.
 func TestMoves(t *testing.T) {
 	lab.Root(t)
-	together(t, 7, labMoves(), func(m *labMove) string { return m.name }, func(t *testing.T, m *labMove) {
+	moves := labMoves()
+	together(t, 12, moves, func(m *labMove) string { return m.name }, func(t *testing.T, m *labMove) {
 		m.run(t)
 		m.checkViewer(t)
 		m.checkPeers(t)
@@ -95,6 +101,23 @@ func TestMoves(t *testing.T) {
 			m.checkPosition(t)
 		}
 	})
+	t.Logf("\n%s", labTable(moves))
+}
+
+func labTable(moves []*labMove) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-40s %8s %8s %8s %8s %8s %8s %8s %7s\n", "move", "asked s", "given s", "first s", "left s", "twice s", "repeated", "silence", "end s")
+	for _, m := range moves {
+		x := m.transfer
+		if x.State != session.Done {
+			fmt.Fprintf(&b, "%-40s %s\n", m.name, transferState(x))
+			continue
+		}
+		first, left := m.first.NPT, m.left.LastShown.NPT
+		fmt.Fprintf(&b, "%-40s %8.2f %8.2f %8.2f %8.2f %8.2f %8.2f %8.2f %7.2f\n", m.name, orNaN(x.Position), orNaN(x.StartedAt), first.Seconds(),
+			left.Seconds(), (left + picture - first).Seconds(), orNaN(x.Repeated), orNaN(x.Silence), m.ended.Seconds())
+	}
+	return b.String()
 }
 
 // run carries the move out.
@@ -132,6 +155,9 @@ func (m *labMove) run(t *testing.T) {
 	m.ended = (<-gone).Sub(*m.transfer.Times.Committed)
 	m.left = m.from.Result()
 	goesOn(t, m.to, m.transfer.Times.Ended.Add(time.Second))
+	starts := m.to.Result().Segments
+	m.start = starts[len(starts)-1]
+	m.first, _ = m.start.First()
 }
 
 func (m *labMove) host(ns string) netip.Addr {
@@ -141,24 +167,11 @@ func (m *labMove) host(ns string) netip.Addr {
 	return m.gw.Addr(ns)
 }
 
-// first returns the target's first picture and the segment that it began.
-func (m *labMove) first(t *testing.T) (lab.Picture, lab.Segment) {
-	t.Helper()
-	all := m.to.Result().Segments
-	s := all[len(all)-1]
-	pic, ok := s.First()
-	if !ok {
-		t.Fatal("the target received no picture")
-	}
-	return pic, s
-}
-
 // checkViewer looks at both screens: nothing missed, the origin ended by itself and soon.
 func (m *labMove) checkViewer(t *testing.T) {
-	first, _ := m.first(t)
 	last := m.left.LastShown
-	if missed := first.NPT - last.NPT - picture; missed > 0 {
-		t.Errorf("missed %v: origin up to picture %d, target from %d", missed, last.Number, first.Number)
+	if missed := m.first.NPT - last.NPT - picture; missed > 0 {
+		t.Errorf("missed %v: origin up to picture %d, target from %d", missed, last.Number, m.first.Number)
 	}
 	if !m.left.Clean && !m.left.Frozen || m.left.Frozen != (m.origin.OnBYE == lab.EndFreeze) {
 		t.Errorf("the origin did not end cleanly: %+v", summary(m.left))
@@ -169,6 +182,7 @@ func (m *labMove) checkViewer(t *testing.T) {
 	if late := m.left.LastPacket.Sub(*m.transfer.Times.Committed); late > 500*time.Millisecond {
 		t.Errorf("the origin received media until %v after committed", late)
 	}
+	m.left.Lost -= m.skips
 	whole(t, "origin", m.left)
 	whole(t, "target", m.to.Result())
 	if r := m.to.Result(); r.State != lab.PlayerPlaying {
@@ -197,14 +211,12 @@ func (m *labMove) checkPeers(t *testing.T) {
 	if x.OriginBuffered {
 		t.Error("origin_buffered")
 	}
-	first, s := m.first(t)
-	for track, off := range s.ClockError {
+	for track, off := range m.start.ClockError {
 		if off.Abs() > time.Second {
 			t.Errorf("Range and RTP-Info tell a player of track %d a place that is %v off", track, off)
 		}
 	}
-	_ = first
-	silence := s.FirstPacket.Sub(m.left.LastPacket).Seconds()
+	silence := m.start.FirstPacket.Sub(m.left.LastPacket).Seconds()
 	if x.Silence == nil || math.Abs(*x.Silence-silence) > 0.4 || (*x.Silence > 0) != m.paused {
 		t.Errorf("silence %v, players saw %.2f", orNaN(x.Silence), silence)
 	}
@@ -213,19 +225,19 @@ func (m *labMove) checkPeers(t *testing.T) {
 // checkPosition compares the figures of the transfer with what the players saw.
 func (m *labMove) checkPosition(t *testing.T) {
 	x := m.transfer
-	first, s := m.first(t)
 	if x.Position == nil || x.StartedAt == nil || x.Repeated == nil {
 		t.Fatalf("position %v, started at %v, repeated %v", x.Position, x.StartedAt, x.Repeated)
 	}
-	screen, _ := m.from.Shown(*x.Times.Attached)
+	plays := slices.DeleteFunc(m.film.Requests("PLAY"), func(e lab.ServerEvent) bool { return e.Remote.Addr() == m.host(phone) })
+	screen, _ := m.from.Shown(plays[len(plays)-1].At)
 	if off := *x.Position + siteOverlap.Seconds() - screen.NPT.Seconds(); math.Abs(off) > 0.5 {
 		t.Errorf("position %.2f, but %.2f was on the screen", *x.Position, screen.NPT.Seconds())
 	}
-	if s.Replied == nil || math.Abs(s.Replied.Seconds()-*x.StartedAt) > 0.01 {
-		t.Errorf("started at %.3f, the player was told %v", *x.StartedAt, s.Replied)
+	if told := m.start.Replied; told == nil || math.Abs(told.Seconds()-*x.StartedAt) > 0.01 {
+		t.Errorf("started at %.3f, the player was told %v", *x.StartedAt, told)
 	}
-	if off := first.NPT.Seconds() - *x.StartedAt; math.Abs(off) > 0.1 {
-		t.Errorf("started at %.3f, first picture %.3f", *x.StartedAt, first.NPT.Seconds())
+	if off := m.first.NPT.Seconds() - *x.StartedAt; math.Abs(off) > 0.1 {
+		t.Errorf("started at %.3f, first picture %.3f", *x.StartedAt, m.first.NPT.Seconds())
 	}
 	newest, _ := delivered(m.from, *x.Times.Committed)
 	if want := newest.NPT.Seconds() - *x.StartedAt; math.Abs(*x.Repeated-want) > 0.3 {

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"scas/internal/lab"
+	"scas/session"
+)
+
+// failedMove is a move that comes to nothing. The film on the phone must not notice.
+type failedMove struct {
+	name   string
+	attach time.Duration
+	origin lab.PlayerConfig
+	target func(*testing.T, *failedMove) // what happens on the tv, between order and end
+	state  session.TransferState
+	reason session.Reason
+	after  func(*testing.T, *failedMove) // once the transfer has ended
+
+	gw       *site
+	film     *lab.Server
+	from, to *lab.Player
+	transfer session.Transfer
+}
+
+func failedMoves() []*failedMove {
+	const short = 2 * time.Second
+	return []*failedMove{
+		{name: "never opened, udp", attach: short, origin: udp(), state: session.Expired, after: playsFromStart},
+		{name: "never opened, tcp", attach: short, origin: tcp(), state: session.Expired, after: playsFromStart},
+		{name: "another film, udp", attach: short, origin: udp(), target: otherFilm(udp()), state: session.Expired, reason: session.URLMismatch, after: otherGoesOn},
+		{name: "another film, tcp", attach: short, origin: tcp(), target: otherFilm(tcp()), state: session.Expired, reason: session.URLMismatch, after: otherGoesOn},
+		{name: "453 to PLAY, udp", origin: udp(), target: refusedWith("PLAY", 453, udp()), state: session.Failed, reason: "server-refused:453", after: playsFromStart},
+		{name: "453 to PLAY, tcp", origin: tcp(), target: refusedWith("PLAY", 453, tcp()), state: session.Failed, reason: "server-refused:453", after: playsFromStart},
+		{name: "503 to SETUP, udp", origin: udp(), target: refusedWith("SETUP", 503, udp()), state: session.Failed, reason: "server-refused:503"},
+		{name: "503 to SETUP, tcp", origin: tcp(), target: refusedWith("SETUP", 503, tcp()), state: session.Failed, reason: "server-refused:503"},
+		{name: "cancelled", origin: udp(), target: cancelled, state: session.Cancelled, after: playsFromStart},
+	}
+}
+
+// TestFailedMoves lets moves fail in each way they can before the target plays.
+func TestFailedMoves(t *testing.T) {
+	lab.Root(t)
+	together(t, 12, failedMoves(), func(m *failedMove) string { return m.name }, func(t *testing.T, m *failedMove) {
+		m.gw = newSite(t, siteConfig{attach: m.attach})
+		m.film = m.gw.film(t, lab.GstServer(), false)
+		m.gw.serve(t)
+		m.from = m.gw.play(t, phone, m.origin, m.film.URL("film"))
+		reach(t, m.from, 1500*time.Millisecond)
+		before := m.gw.shown(t, m.film.URL("film"))
+		m.gw.scas(t, &m.transfer, "transfer", "--to", "tv")
+		if m.target != nil {
+			m.target(t, m)
+		}
+		m.transfer = m.gw.outcome(t, m.transfer.ID)
+		m.check(t)
+		if m.after != nil {
+			m.after(t, m)
+		}
+		goesOn(t, m.from, time.Now().Add(time.Second))
+		untouched(t, "the origin", m.film, m.from)
+		var r session.Record
+		m.gw.scas(t, &r, "sessions", before.ID)
+		if r.State != session.Playing || r.Steered || r.Lossy || r.Tracks[0].Lost != 0 || r.Tracks[1].Lost != 0 {
+			t.Errorf("the session is shown as %+v", r)
+		}
+	})
+}
+
+// check looks at how the transfer is told to have ended (DESIGN 5.1).
+func (m *failedMove) check(t *testing.T) {
+	t.Helper()
+	x := m.transfer
+	reason := session.Reason("")
+	if x.Reason != nil {
+		reason = *x.Reason
+	}
+	if x.State != m.state || reason != m.reason {
+		t.Errorf("transfer %s, want %s %s", transferState(x), m.state, m.reason)
+	}
+	attached := strings.HasPrefix(m.name, "453")
+	if x.Times.Armed == nil || x.Times.Ended == nil || x.Times.Committed != nil || (x.Times.Attached != nil) != attached {
+		t.Errorf("times %+v", x.Times)
+	}
+	if x.StartedAt != nil || x.Repeated != nil || x.Silence != nil || (x.Position != nil) != attached {
+		t.Errorf("figures of a move that came to nothing: %+v", x)
+	}
+	_, said, code := m.gw.command(t, "transfer", "--cancel", x.ID)
+	wantSaid(t, said, code, exitFailed, string(x.State))
+}
+
+// playsFromStart: the target is not steered any more and plays the same film as it asks.
+func playsFromStart(t *testing.T, m *failedMove) {
+	t.Helper()
+	p := m.gw.play(t, tv, m.origin, m.transfer.URL)
+	if pic := reach(t, p, 0); pic.Number != 0 {
+		t.Errorf("the target's own start was changed: picture %d", pic.Number)
+	}
+	await(t, 10*time.Second, "both sessions are shown", func() bool { return len(m.gw.sessions(t, m.transfer.URL)) == 2 })
+	for _, r := range m.gw.sessions(t, m.transfer.URL) {
+		if r.Steered {
+			t.Errorf("steered after the transfer %s: %+v", m.transfer.State, r)
+		}
+	}
+	goesOn(t, p, time.Now().Add(time.Second))
+	untouched(t, "the target", m.film, p)
+}
+
+// otherFilm opens another film than the one that was moved.
+func otherFilm(cfg lab.PlayerConfig) func(*testing.T, *failedMove) {
+	return func(t *testing.T, m *failedMove) {
+		m.to = m.gw.play(t, tv, cfg, m.film.URL("another"))
+	}
+}
+
+// otherGoesOn: that film plays from its own start, through the gateway, and goes on.
+func otherGoesOn(t *testing.T, m *failedMove) {
+	t.Helper()
+	if r := m.gw.one(t, m.film.URL("another")); !r.Steered || r.State != session.Playing || r.Terminal.Name != "tv" {
+		t.Errorf("the other film is shown as %+v", r)
+	}
+	if pic := reach(t, m.to, 0); pic.Number != 0 {
+		t.Errorf("the other film's start was changed: picture %d", pic.Number)
+	}
+	goesOn(t, m.to, time.Now().Add(time.Second))
+	untouched(t, "the other film", m.film, m.to)
+}
+
+// refusedWith has the server refuse a request of the target.
+func refusedWith(method string, status int, cfg lab.PlayerConfig) func(*testing.T, *failedMove) {
+	return func(t *testing.T, m *failedMove) {
+		m.film.Refuse(method, status, 1)
+		cfg.Host, cfg.URL = m.gw.Host(tv), m.transfer.URL
+		_, err := lab.Play(t.Context(), cfg)
+		var refused *lab.StatusError
+		if !errors.As(err, &refused) || refused.Method != method || refused.Status != status {
+			t.Errorf("the target's player: %v, want %d to %s", err, status, method)
+		}
+	}
+}
+
+// cancelled calls the order off, which works once.
+func cancelled(t *testing.T, m *failedMove) {
+	var x session.Transfer
+	m.gw.scas(t, &x, "transfer", "--cancel", m.transfer.ID)
+	if x.ID != m.transfer.ID || x.State != session.Cancelled {
+		t.Errorf("cancelled: %+v", x)
+	}
+}
+
+// TestOrderRefused gives orders that cannot be carried out.
+func TestOrderRefused(t *testing.T) {
+	gw := newSite(t, siteConfig{})
+	film := gw.film(t, lab.ServerConfig{}, false)
+	_, said, code := gw.command(t, "transfer", "--to", "tv")
+	wantSaid(t, said, code, exitUnreachable, gw.socket())
+	gw.serve(t)
+	_, said, code = gw.command(t, "transfer", "--to", "tv")
+	wantSaid(t, said, code, exitFailed, "no-session")
+
+	p := gw.play(t, phone, udp(), film.URL("film"))
+	other := gw.play(t, phone, tcp(), film.URL("other"))
+	first, second := gw.shown(t, film.URL("film")), gw.shown(t, film.URL("other"))
+	for _, c := range []struct {
+		name  string
+		words []string
+		code  int
+		said  string
+	}{
+		{"no target", []string{first.ID}, exitUsage, "--to"},
+		{"unknown target", []string{first.ID, "--to", "radio"}, exitFailed, "radio"},
+		{"unknown address", []string{first.ID, "--to", "192.0.2.7"}, exitFailed, "192.0.2.7"},
+		{"unknown session", []string{"nosuch", "--to", "tv"}, exitFailed, "no-session"},
+		{"same terminal", []string{first.ID, "--to", "phone"}, exitFailed, "same-terminal"},
+		{"unknown transfer", []string{"--cancel", "nosuch"}, exitFailed, "not-found"},
+	} {
+		_, said, code := gw.command(t, append([]string{"transfer"}, c.words...)...)
+		if code != c.code || !strings.Contains(said, c.said) {
+			t.Errorf("%s: exit code %d, want %d and %q: %s", c.name, code, c.code, c.said, said)
+		}
+	}
+	var x session.Transfer
+	gw.scas(t, &x, "transfer", first.ID, "--to", "tv")
+	for name, id := range map[string]string{"the same session": first.ID, "the same target": second.ID} {
+		_, said, code := gw.command(t, "transfer", id, "--to", "tv")
+		if code != exitFailed || !strings.Contains(said, "busy") || !strings.Contains(said, x.ID) {
+			t.Errorf("a second order for %s: exit code %d: %s", name, code, said)
+		}
+	}
+	untouched(t, "the first film", film, p)
+	untouched(t, "the second film", film, other)
+}
