@@ -32,7 +32,7 @@ INLINE int event_send(struct event *ev, __u32 size, const enum note kind)
 	if (size > MAX_COPY)
 		size = MAX_COPY;
 	ev->size = size;
-	if (bpf_ringbuf_output(&ring, ev, EVENT_HEAD + size, 0)) {
+	if (bpf_ringbuf_output(&ring, ev, EVENT_HEAD + (size ? bounded(size, MAX_COPY) : 0), 0)) {
 		note(NOTE_RING_FULL);
 		return -1;
 	}
@@ -40,15 +40,14 @@ INLINE int event_send(struct event *ev, __u32 size, const enum note kind)
 	return 0;
 }
 
-/* Reads size bytes at off of the packet, at most max (a constant), into the payload. */
+/* Reads size bytes at off of the packet, at most max (a constant power of two), into the payload. */
 INLINE int event_fill(struct event *ev, struct __sk_buff *skb, __u32 off, __u32 size, const __u32 max)
 {
 	if (size > max)
 		size = max;
-	asm volatile("" : "+r"(size)); /* keeps the bound where the verifier sees it */
-	if (size < 1 || size > max)
-		return size == 0 ? 0 : -1;
-	if (bpf_skb_load_bytes(skb, off, ev->payload, size)) {
+	if (!size)
+		return 0;
+	if (bpf_skb_load_bytes(skb, off, ev->payload, bounded(size, max))) {
 		note(NOTE_COPY_FAILED);
 		return -1;
 	}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // host is what of ours lies in the kernel's network configuration: rules, routes, programs on
@@ -31,7 +32,7 @@ type device struct {
 
 // newHost finds the devices. Errors tell which one is missing.
 func newHost(cfg Config, log *slog.Logger) (*host, error) {
-	nl, err := netlink.NewHandle()
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}

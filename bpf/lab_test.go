@@ -57,7 +57,7 @@ func newSpace(tb testing.TB) *space {
 		if s.h, err = netns.Get(); err != nil {
 			return err
 		}
-		s.nl, err = netlink.NewHandle()
+		s.nl, err = netlink.NewHandle(unix.NETLINK_ROUTE)
 		return err
 	}))
 	tb.Cleanup(func() {

@@ -34,6 +34,14 @@ struct packet {
 	__u8 pad;
 };
 
+/* size, which is 1 to limit (a power of two, constant), in a form the verifier of Linux 6.1 follows:
+ * it does not learn from a comparison with zero. */
+INLINE __u32 bounded(__u32 size, const __u32 limit)
+{
+	asm volatile("" : "+r"(size));
+	return ((size - 1) & (limit - 1)) + 1;
+}
+
 /* Reads sizeof(*to) bytes at off of the packet, to is a struct; non-zero: not there. */
 #define READ(skb, offset, to)                                                                  \
 	({                                                                                     \

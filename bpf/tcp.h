@@ -21,7 +21,7 @@ struct option_run {
 	struct tcp_options *o;
 	__u32 at;
 	__u32 end;
-	__u8 bytes[MAX_OPTIONS + 24]; /* slack: an option cut short reads zeroes */
+	__u8 bytes[64]; /* slack: an option cut short reads zeroes */
 };
 
 INLINE void parse_option(struct option_run *r, __u32 at, __u8 kind)
@@ -92,10 +92,9 @@ INLINE void parse_options(struct __sk_buff *skb, const struct packet *p, struct 
 			return;
 		}
 	}
-	asm volatile("" : "+r"(len));
-	if (len < 1 || len > MAX_OPTIONS)
+	if (!len || len > MAX_OPTIONS)
 		return;
-	if (bpf_skb_load_bytes(skb, p->options, r.bytes, len))
+	if (bpf_skb_load_bytes(skb, p->options, r.bytes, bounded(len, sizeof(r.bytes))))
 		return;
 	bpf_loop(MAX_OPTIONS, next_option, &r, 0);
 }

@@ -69,8 +69,7 @@ INLINE void frame_send(struct walk_run *r, const __u8 *head, __u32 frame_seq, __
 	ev->length = head[2] << 8 | head[3];
 	if (size > MAX_HEAD - RTP_HEAD)
 		size = MAX_HEAD - RTP_HEAD;
-	asm volatile("" : "+r"(size));
-	if (size < 1 || size > MAX_HEAD - RTP_HEAD || bpf_skb_load_bytes(r->skb, off, ev->payload + RTP_HEAD, size))
+	if (size && bpf_skb_load_bytes(r->skb, off, ev->payload + RTP_HEAD, bounded(size, MAX_HEAD)))
 		size = 0;
 	__builtin_memcpy(ev->payload, head + 4, RTP_HEAD);
 	if (event_send(ev, RTP_HEAD + size, NOTE_EVENT_FRAME))
@@ -194,9 +193,8 @@ static int walk_step(__u32 i, void *data)
 	if (!left || n > 15)
 		return 1;
 	take = 16 - n < left ? 16 - n : left;
-	asm volatile("" : "+r"(take));
 	r->lost = true;
-	if (take < 1 || take > 16 || bpf_skb_load_bytes(r->skb, r->base + r->at, w->head + n, take))
+	if (bpf_skb_load_bytes(r->skb, r->base + r->at, w->head + n, bounded(take, sizeof(w->pend))))
 		return 1;
 	n += take;
 	if (w->head[0] != '$' || (n >= 4 && !walk_header(r, &n, r->base + r->at + take, left - take)))
