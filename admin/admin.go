@@ -223,7 +223,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer cancel()
 	for _, srv := range s.http {
 		if srv.Shutdown(grace) != nil {
-			srv.Close()
+			err = errors.Join(err, srv.Close())
 		}
 	}
 	s.wg.Wait()

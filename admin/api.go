@@ -4,6 +4,7 @@ import (
 	"bufio"
 	_ "embed" // the description of the API is part of the program
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/netip"
 
@@ -57,7 +58,7 @@ func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) openapi(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/yaml")
-	w.Write(openapiYAML)
+	send(w, openapiYAML)
 }
 
 // encodeRecord encodes r with what does not apply as null (DESIGN §7): a server that was
@@ -87,28 +88,32 @@ func writeOne[T any](s *Server, w http.ResponseWriter, status int, v T, enc func
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(append(body, '\n'))
+	send(w, append(body, '\n'))
 }
+
+// send writes the end of an answer. When the reader went away there is nobody to tell.
+func send(w http.ResponseWriter, body []byte) { _, _ = w.Write(body) }
 
 // writeList writes vs as an array, one element a line, without holding the whole text. An
 // element that cannot be encoded is left out and counted rather than taking the list down.
 func writeList[T any](s *Server, w http.ResponseWriter, vs []T, enc func(T) ([]byte, error)) {
 	w.Header().Set("Content-Type", "application/json")
 	out := bufio.NewWriter(w)
-	out.WriteByte('[')
-	sep := "\n"
+	sep := "["
 	for _, v := range vs {
 		body, err := enc(v)
 		if err != nil {
 			s.unencodable(err)
 			continue
 		}
-		out.WriteString(sep)
-		out.Write(body)
-		sep = ",\n"
+		fmt.Fprintf(out, "%s\n%s", sep, body)
+		sep = ","
 	}
-	out.WriteString("]\n")
-	out.Flush()
+	if sep == "[" {
+		fmt.Fprint(out, sep)
+	}
+	fmt.Fprint(out, "]\n")
+	_ = out.Flush() // as send
 }
 
 func (s *Server) unencodable(err error) {

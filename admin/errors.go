@@ -55,5 +55,5 @@ func fail(w http.ResponseWriter, status int, code, text string) {
 	}{text, code})
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(append(body, '\n'))
+	send(w, append(body, '\n'))
 }

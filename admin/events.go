@@ -63,9 +63,12 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) sendChange(out *stream, c session.Change) error {
-	kind, body, err := "session", []byte(nil), error(nil)
+	var kind string
+	var body []byte
+	var err error
 	switch {
 	case c.Record != nil:
+		kind = "session"
 		body, err = encodeRecord(*c.Record)
 	case c.Transfer != nil:
 		kind = "transfer"

@@ -16,7 +16,8 @@ type sse struct{ event, data string }
 // follow returns the events and comments ("" event) of a stream as they come.
 func follow(t *testing.T, url string, headers ...string) <-chan sse {
 	t.Helper()
-	resp := do(t, "GET", url, "", headers...)
+	resp := open(t, "GET", url, "", headers...)
+	t.Cleanup(func() { resp.Body.Close() })
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatal(resp.Status, resp.Header)
 	}
@@ -107,7 +108,8 @@ func TestTooManyStreams(t *testing.T) {
 func TestSlowReader(t *testing.T) {
 	w := newWorld()
 	s, hs := serve(t, w, Config{Stall: 50 * time.Millisecond}, true)
-	resp := do(t, "GET", hs.URL+"/v1/events", "") // its body is never read
+	resp := open(t, "GET", hs.URL+"/v1/events", "") // its body is never read
+	defer resp.Body.Close()
 	if resp.StatusCode != 200 {
 		t.Fatal(resp.Status)
 	}

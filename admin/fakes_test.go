@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -105,8 +107,28 @@ func serve(t *testing.T, w *world, cfg Config, trusted bool) (*Server, *httptest
 	return s, hs
 }
 
+// answer is a response whose body was read.
+type answer struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+	Body       io.Reader
+}
+
 // do sends a request with headers "Name: value"; a Host header sets the request's host.
-func do(t *testing.T, method, url, body string, headers ...string) *http.Response {
+func do(t *testing.T, method, url, body string, headers ...string) answer {
+	t.Helper()
+	resp := open(t, method, url, body, headers...)
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Status, resp.Header, bytes.NewReader(raw)}
+}
+
+// open is do without reading the body, which the caller closes.
+func open(t *testing.T, method, url, body string, headers ...string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -124,6 +146,5 @@ func do(t *testing.T, method, url, body string, headers ...string) *http.Respons
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { resp.Body.Close() })
 	return resp
 }

@@ -38,9 +38,9 @@ func (s *Server) listen() error {
 
 func (s *Server) closeListeners() {
 	for _, l := range s.lns {
-		l.Close()
+		_ = l.Close() // Serve has closed it as a rule
 		if l.path != "" {
-			os.Remove(l.path)
+			_ = os.Remove(l.path) // the next start replaces it anyhow
 		}
 	}
 	s.lns = nil
@@ -72,9 +72,7 @@ func listenSocket(path string) (net.Listener, error) {
 		err = os.Rename(fresh, path)
 	}
 	if err != nil {
-		l.Close()
-		os.Remove(fresh)
-		return nil, err
+		return nil, errors.Join(err, l.Close(), os.Remove(fresh))
 	}
 	return l, nil
 }

@@ -100,7 +100,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	if d.daemon, err = startDemoDaemon(ctx, d.e, d.lab, dir); err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (d *demo) end(err error, out output) error {
 			return err
 		}
 	} else {
-		d.fig.print(d.e.stdout)
+		d.fig.write(d.e.stdout)
 	}
 	if d.fig.OK {
 		if !out.json() {

@@ -92,8 +92,8 @@ func shown(v *float64) string {
 	return fmt.Sprintf("%.2f s", *v)
 }
 
-// print writes the figures for people.
-func (f *figures) print(w io.Writer) {
+// write writes the figures for people.
+func (f *figures) write(w io.Writer) {
 	line := func(name, value, bound string) { fmt.Fprintf(w, "  %-34s %-12s %s\n", name, value, bound) }
 	fmt.Fprintln(w, "\nFigures")
 	if f.TracedError != nil {

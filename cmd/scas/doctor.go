@@ -191,7 +191,7 @@ func probeListen(c config) []finding {
 				x.Detail = c.API.Listen + " is served by the scas that runs here"
 			}
 		} else {
-			l.Close()
+			_ = l.Close() // it was only tried
 		}
 		found = append(found, x)
 	}

@@ -157,8 +157,15 @@ func (n *node) admit() error {
 func (n *node) start(broken context.CancelCauseFunc) {
 	n.run(broken, n.live.Run)
 	if n.cfg.State.Dir != "" {
-		n.run(broken, func(ctx context.Context) error { return keepState(ctx, n.cfg.State.Dir, n.live, n.log) })
+		n.run(broken, func(ctx context.Context) error {
+			keepState(ctx, n.cfg.State.Dir, n.live, n.log)
+			return nil
+		})
 	}
+	n.run(broken, func(ctx context.Context) error {
+		forgetTransfers(ctx, n.table, n.now)
+		return nil
+	})
 	n.run(broken, func(ctx context.Context) error { return n.splicer.Serve(ctx, n.listeners...) })
 	n.run(broken, n.api.Serve)
 	n.ready.set(nil)

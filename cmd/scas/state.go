@@ -42,29 +42,36 @@ func restoreState(dir string, live *tracer.Live, now time.Time, log *slog.Logger
 	return nil
 }
 
-// keepState writes the sessions now and then, and when ctx ends.
-func keepState(ctx context.Context, dir string, live *tracer.Live, log *slog.Logger) error {
+// keepState writes the sessions now and then, and when ctx ends. That they cannot be written is
+// told once, and no reason to end.
+func keepState(ctx context.Context, dir string, live *tracer.Live, log *slog.Logger) {
 	var last []byte
 	told := false
-	for {
+	for over := false; !over; {
 		began := time.Now()
-		text, err := live.Snapshot()
-		if err == nil && !bytes.Equal(text, last) {
-			err = replaceFile(filepath.Join(dir, stateName), text)
-			last = text
-		}
-		if err != nil && !told {
+		var err error
+		over = ctx.Err() != nil
+		if last, err = saveState(dir, live, last); err != nil && !told {
 			log.Warn("sessions cannot be stored for a restart", "err", err)
 		}
 		told = err != nil
-		if ctx.Err() != nil {
-			return nil
-		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(max(stateEvery, stateShare*time.Since(began))):
 		}
 	}
+}
+
+// saveState writes the sessions unless they are as last; it returns what is in the file now.
+func saveState(dir string, live *tracer.Live, last []byte) ([]byte, error) {
+	text, err := live.Snapshot()
+	if err != nil || bytes.Equal(text, last) {
+		return last, err
+	}
+	if err := replaceFile(filepath.Join(dir, stateName), text); err != nil {
+		return last, err
+	}
+	return text, nil
 }
 
 // replaceFile puts text at name, readable by its owner only; name holds either the old text
@@ -74,10 +81,12 @@ func replaceFile(name string, text []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
 	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
 	}
-	return os.Rename(f.Name(), name)
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
 }

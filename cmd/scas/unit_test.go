@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -180,11 +181,32 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s: taken for good", name)
 		}
 		var b bytes.Buffer
-		f.print(&b) // whatever is missing
+		f.write(&b) // whatever is missing
 	}
 }
 
 func judged(f *figures) bool {
 	f.judge()
 	return f.OK
+}
+
+func TestSurplus(t *testing.T) {
+	now := time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	var all []session.Transfer
+	for i := range keepTransfers + 3 {
+		x := session.Transfer{ID: fmt.Sprint(i), State: session.Done, Times: session.Times{Ended: session.Ptr(now.Add(time.Duration(i-5000) * time.Minute))}}
+		all = append(all, x)
+	}
+	all = append(all, session.Transfer{ID: "open", State: session.Armed})
+	if got := surplus(all, now); strings.Join(got, " ") != "0 1 2" {
+		t.Errorf("%v", got)
+	}
+	for i := range all {
+		if all[i].Times.Ended != nil {
+			all[i].Times.Ended = session.Ptr(now.Add(-time.Minute))
+		}
+	}
+	if got := surplus(all, now); got != nil {
+		t.Errorf("too soon: %v", got)
+	}
 }
