@@ -155,6 +155,10 @@ func newLab(tb testing.TB) *lab {
 	veth(tb, l.gw, "wan0", l.ms, "eth0")
 	l.gw.sysctl("net/ipv4/ip_forward", "1")
 	l.gw.sysctl("net/ipv6/conf/all/forwarding", "1")
+	for _, dev := range []string{"all", "lan0", "wan0"} { // the strictest a router can be
+		l.gw.sysctl("net/ipv4/conf/"+dev+"/rp_filter", "1")
+		l.gw.sysctl("net/ipv4/conf/"+dev+"/src_valid_mark", "1")
+	}
 	l.gw.addr("lan0", "10.78.1.1/24")
 	l.gw.addr("lan0", "fd78:1::1/64")
 	l.gw.addr("wan0", "10.78.9.1/24")

@@ -30,7 +30,7 @@ INLINE struct tcp_flow *watched(const struct packet *p, const struct flow_key *k
 	enum service service = service_of(k->server_port);
 	bool syn = dir == TO_SERVER && is_syn(p);
 
-	if (f && !(syn && is_new(f, p)))
+	if (f && !(syn && (is_new(f, p) || f->flags & FLOW_STEERED)))
 		return f;
 	if (syn || service == SERVICE_MMSH) {
 		f = flow_create(k, syn ? FLOW_SYN | (service == SERVICE_MMS ? FLOW_SAMPLE : 0) : 0, service, now);

@@ -57,11 +57,12 @@ INLINE bool hand_to_listener(struct __sk_buff *skb, const struct packet *p)
 	return hand_over(skb, sk);
 }
 
-/* True for a socket of the connection itself. A SYN may follow one that only waits to be
- * forgotten. */
-INLINE bool is_connection(const struct bpf_sock *sk, bool syn)
+/* True for a socket of the connection itself. One in TIME_WAIT is no exception, not even for a SYN:
+ * the kernel takes no second one beside it. It answers the SYN with an ACK, the terminal that with
+ * an RST, which ends it, and the next SYN finds the listener. */
+INLINE bool is_connection(const struct bpf_sock *sk)
 {
-	return sk->state != BPF_TCP_LISTEN && !(syn && sk->state == BPF_TCP_TIME_WAIT);
+	return sk->state != BPF_TCP_LISTEN;
 }
 
 INLINE bool is_ours(struct bpf_sock *sk)
@@ -122,7 +123,7 @@ INLINE int steer_lan(struct __sk_buff *skb, const struct packet *p, const struct
 		return OUTCOMES;
 	}
 	sk = find_socket(skb, p);
-	if (sk && is_connection(sk, syn))
+	if (sk && is_connection(sk))
 		return steer_connection(skb, sk, k, f, now);
 	if (syn && armed)
 		return steer_syn(skb, p, k, now);
@@ -130,6 +131,8 @@ INLINE int steer_lan(struct __sk_buff *skb, const struct packet *p, const struct
 		return OUTCOMES;
 	if (!syn && !(f->flags & FLOW_ESTABLISHED) && hand_to_listener(skb, p))
 		return OUTCOME_STEERED; /* answers a SYN cookie: the listener makes the socket of it */
+	if (syn)
+		return OUTCOMES; /* begins a connection of its own */
 	bpf_map_delete_elem(&flows, k);
 	return OUTCOME_STEER_GONE;
 }
@@ -146,7 +149,7 @@ INLINE int steer_leg(struct __sk_buff *skb, const struct packet *p, const struct
 		return OUTCOME_LEG_GONE;
 	}
 	sk = find_socket(skb, p);
-	if (!sk || !is_connection(sk, false) || !hand_over(skb, sk))
+	if (!sk || !is_connection(sk) || !hand_over(skb, sk))
 		return OUTCOME_LEG_GONE;
 	return OUTCOME_LEG;
 }
