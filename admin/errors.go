@@ -35,12 +35,14 @@ func refused(reason session.Reason, text string) *apiError {
 // statusOf is the one place where the contract's reasons become HTTP statuses.
 func statusOf(r session.Reason) int {
 	switch r {
-	case session.NoSession:
+	case session.NoSession, session.Offline:
 		return http.StatusNotFound
 	case session.NotAllowed:
 		return http.StatusForbidden
 	case session.Unsupported:
 		return http.StatusNotImplemented
+	case session.DaemonRestart:
+		return http.StatusServiceUnavailable
 	}
 	return http.StatusConflict
 }

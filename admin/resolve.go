@@ -9,99 +9,42 @@ import (
 )
 
 // resolve turns a body into an order: which session, and which terminal. Only enrolled
-// terminals can be a target, and only those of the session's own user.
+// terminals can be a target, and only those of the session's own user. Without a session the
+// Mover finds the newest playing one of the target's user.
 func (s *Server) resolve(body orderBody) (session.Order, *apiError) {
 	order := session.Order{Session: body.Session, Trigger: session.API, RequirePosition: body.RequirePosition}
 	found := s.targets(body.To)
-	if body.Session == "" {
-		if len(found) == 0 {
-			return order, unknownTarget(body.To)
+	fit := found
+	if body.Session != "" {
+		rec, ok := s.src.Sessions.Get(body.Session)
+		if !ok {
+			return order, refused(session.NoSession, "no such session")
 		}
-		rec, to, problem := s.newest(found)
-		order.Session, order.To = rec.ID, to
-		return order, problem
-	}
-	rec, ok := s.src.Sessions.Get(body.Session)
-	if !ok {
-		return order, refused(session.NoSession, "no such session")
-	}
-	own := make([]Terminal, 0, 1)
-	for _, t := range found {
-		if rec.AoR != nil && t.AoR != nil && *t.AoR == *rec.AoR {
-			own = append(own, t)
+		fit = ofUser(found, rec.AoR)
+		if isAoR(body.To) {
+			fit = elsewhere(fit, rec.Terminal.IP)
 		}
-	}
-	if isAoR(body.To) {
-		own = elsewhere(own, rec.Terminal.IP)
 	}
 	switch {
-	case len(own) == 1:
-		order.To = session.Terminal{Name: own[0].Name, IP: own[0].IP}
+	case len(fit) == 1:
+		order.To = session.Terminal{Name: fit[0].Name, IP: fit[0].IP}
 		return order, nil
-	case len(own) > 1:
-		return order, bad("the user has several terminals that fit: name one by name or address")
+	case len(fit) > 1:
+		return order, bad("several terminals fit: name the session, and the terminal by its name or address")
 	case len(found) > 0 && !isName(body.To):
 		return order, refused(session.NotAllowed, "the target is a terminal of another user")
 	}
-	return order, unknownTarget(body.To)
+	return order, &apiError{http.StatusNotFound, codeNotFound, "no enrolled terminal is called " + body.To}
 }
 
-// newest returns the session that an order without one means: of the users who own the
-// found terminals the only session that goes on elsewhere, else the newest playing one.
-func (s *Server) newest(found []Terminal) (session.Record, session.Terminal, *apiError) {
-	var best session.Record
-	var to Terminal
-	fits, playing, same := 0, 0, false
-	users := map[string]bool{}
-	for _, rec := range s.src.Sessions.List() {
-		t, ok := targetFor(rec, found)
-		if rec.State == session.Ended || rec.Opaque || !ok {
-			continue
-		}
-		if t.IP == rec.Terminal.IP {
-			same = true
-			continue
-		}
-		fits++
-		if fits == 1 && rec.State != session.Playing {
-			best, to = rec, t
-		}
-		if rec.State == session.Playing {
-			users[*rec.AoR] = true
-			if playing++; playing == 1 || rec.Started.After(best.Started) {
-				best, to = rec, t
-			}
+func ofUser(ts []Terminal, aor *string) []Terminal {
+	out := make([]Terminal, 0, 1)
+	for _, t := range ts {
+		if aor != nil && t.AoR != nil && *t.AoR == *aor {
+			out = append(out, t)
 		}
 	}
-	switch {
-	case len(users) > 1:
-		return best, session.Terminal{}, bad("several users have a terminal of that name and a film that plays: name the session")
-	case playing > 0 || fits == 1:
-		return best, session.Terminal{Name: to.Name, IP: to.IP}, nil
-	case fits > 1:
-		return best, session.Terminal{}, refused(session.NoSession, "several sessions, none of them plays: name one")
-	case same:
-		return best, session.Terminal{}, refused(session.SameTerminal, "the user's only session is on that terminal already")
-	}
-	return best, session.Terminal{}, refused(session.NoSession, "the user of that terminal has no session elsewhere")
-}
-
-// targetFor returns the found terminal that belongs to rec's user; when there are several
-// (the user was named), the only one where rec is not.
-func targetFor(rec session.Record, found []Terminal) (Terminal, bool) {
-	var own []Terminal
-	for _, t := range found {
-		if rec.AoR != nil && t.AoR != nil && *t.AoR == *rec.AoR {
-			own = append(own, t)
-		}
-	}
-	if len(own) > 1 {
-		own = elsewhere(own, rec.Terminal.IP)
-	}
-	if len(own) != 1 {
-		return Terminal{}, false
-	}
-	return own[0], true
+	return out
 }
 
 func elsewhere(ts []Terminal, ip netip.Addr) []Terminal {
@@ -170,8 +113,4 @@ func isAoR(to string) bool {
 	}
 	_, isAddr := uriAddr(to)
 	return !isAddr
-}
-
-func unknownTarget(to string) *apiError {
-	return &apiError{http.StatusNotFound, codeNotFound, "no enrolled terminal is called " + to}
 }

@@ -14,7 +14,7 @@ const maxBody = 4 << 10
 
 // orderBody is what POST /v1/transfers takes.
 type orderBody struct {
-	Session         string `json:"session"` // empty: the target user's newest playing session
+	Session         string `json:"session"` // empty: the newest playing one of the target's user
 	To              string `json:"to"`      // name, address or SIP URI of a terminal
 	Mode            string `json:"mode"`    // empty or "resume"
 	RequirePosition bool   `json:"require_position"`

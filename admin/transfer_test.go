@@ -98,16 +98,13 @@ func TestResolve(t *testing.T) {
 		"unknown name":             {[]sess{playing}, "a", "fridge", 404, "not-found", "", ""},
 		"stranger's address":       {[]sess{playing}, "a", "10.10.9.9", 404, "not-found", "", ""},
 		"unknown session":          {[]sess{playing}, "zz", "tv", 404, "no-session", "", ""},
-		"no session named": {[]sess{{"old", "10.10.1.2", session.Playing, 1}, {"new", "10.10.1.2", session.Playing, 5},
-			{"paused", "10.10.1.2", session.Paused, 9}, {"over", "10.10.1.2", session.Ended, 10}}, "", "10.10.1.3", 201, "", "new", "10.10.1.3"},
-		"the only one is paused":  {[]sess{{"p", "10.10.1.2", session.Paused, 1}}, "", "10.10.1.3", 201, "", "p", "10.10.1.3"},
-		"several, none plays":     {[]sess{{"p", "10.10.1.2", session.Paused, 1}, {"q", "10.10.1.2", session.Paused, 2}}, "", "10.10.1.3", 404, "no-session", "", ""},
-		"it is there already":     {[]sess{{"p", "10.10.1.3", session.Playing, 1}}, "", "10.10.1.3", 409, "same-terminal", "", ""},
-		"name of two, one plays":  {[]sess{{"p", "10.10.1.4", session.Playing, 1}}, "", "tv", 201, "", "p", "10.10.1.5"},
-		"name of two, both play":  {[]sess{playing, {"p", "10.10.1.4", session.Playing, 2}}, "", "tv", 400, "bad-request", "", ""},
-		"nobody plays":            {nil, "", "tv", 404, "no-session", "", ""},
-		"unknown, none named":     {[]sess{playing}, "", "fridge", 404, "not-found", "", ""},
-		"user with one elsewhere": {[]sess{{"p", "10.10.1.4", session.Playing, 1}}, "", alice, 201, "", "p", "10.10.1.5"},
+		"no session named":         {[]sess{playing}, "", "10.10.1.3", 201, "", "", "10.10.1.3"},
+		"no session, name of one":  {[]sess{playing}, "", "tablet", 201, "", "", "10.10.1.4"},
+		"no session, name of two":  {[]sess{playing}, "", "tv", 400, "bad-request", "", ""},
+		"no session, unknown":      {[]sess{playing}, "", "fridge", 404, "not-found", "", ""},
+		"no session, user of two":  {[]sess{playing}, "", alice, 400, "bad-request", "", ""},
+		"by user, one left":        {[]sess{{"p", "10.10.1.4", session.Playing, 1}}, "p", alice, 201, "", "p", "10.10.1.5"},
+		"by user, another's":       {[]sess{playing}, "a", alice, 403, "not-allowed", "", ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -139,7 +136,7 @@ func TestResolve(t *testing.T) {
 func TestOrderErrors(t *testing.T) {
 	for reason, status := range map[session.Reason]int{
 		session.NoSession: 404, session.NotAllowed: 403, session.SameTerminal: 409, session.Busy: 409,
-		session.Unsupported: 501, session.NotSeekable: 409, session.Offline: 409, session.OriginEnded: 409,
+		session.Unsupported: 501, session.NotSeekable: 409, session.Offline: 404, session.DaemonRestart: 503, session.OriginEnded: 409,
 	} {
 		w := newWorld()
 		w.put("a", "10.10.1.2", session.Playing, 1)

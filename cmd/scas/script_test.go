@@ -80,6 +80,9 @@ func (m *fakeMover) Move(_ context.Context, o session.Order) (session.Transfer, 
 	if o.RequirePosition {
 		return session.Transfer{}, &session.OrderError{Reason: session.NotSeekable, Text: "the session cannot be continued where it is"}
 	}
+	if o.Session == "" {
+		o.Session = "s1"
+	}
 	r, _ := m.table.Get(o.Session)
 	if r.Terminal.IP == o.To.IP {
 		return session.Transfer{}, &session.OrderError{Reason: session.SameTerminal, Text: "the film is there already"}
