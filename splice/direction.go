@@ -41,7 +41,7 @@ type direction struct {
 	dir      bpf.Dir
 	src, dst *net.TCPConn
 	role     role
-	buf      []byte
+	in       *source
 	w        walker
 	mail     chan func()
 
@@ -63,8 +63,9 @@ const requestHold = 5 * time.Second
 // errFinished ends a direction in order.
 var errFinished = errors.New("finished")
 
-func newDirection(r *relay, dir bpf.Dir, src, dst *net.TCPConn, size int) *direction {
-	return &direction{r: r, dir: dir, src: src, dst: dst, buf: make([]byte, size), mail: make(chan func(), 16)}
+func newDirection(r *relay, dir bpf.Dir, src, dst *net.TCPConn, from *buffers) (*direction, error) {
+	in, err := newSource(src, from)
+	return &direction{r: r, dir: dir, src: src, dst: dst, in: in, mail: make(chan func(), 16)}, err
 }
 
 // do has fn run in the direction's goroutine. It is false when the relay has ended; fn may
@@ -107,12 +108,13 @@ func (d *direction) ended() bool { return d.r.ended[d.dir].Load() }
 // pump relays. The error is io.EOF when the source sent FIN, errFinished, or what ended it.
 func (d *direction) pump() error {
 	for {
-		n, err := d.read()
-		if n > 0 {
-			d.role.received(d.buf[:n])
-			if ferr := d.feed(d.buf[:n]); ferr != nil {
+		b, err := d.read()
+		if len(b) > 0 {
+			d.role.received(b)
+			if ferr := d.feed(b); ferr != nil {
 				return ferr
 			}
+			d.in.done()
 		}
 		if err != nil {
 			if ferr := d.release(); ferr != nil {
@@ -125,11 +127,11 @@ func (d *direction) pump() error {
 
 // read waits for bytes. In between it runs what is in the mailbox and what the role's
 // deadline asks for.
-func (d *direction) read() (int, error) {
+func (d *direction) read() ([]byte, error) {
 	for {
 		wakes := d.wakes.Load()
 		if err := d.errands(); err != nil {
-			return 0, err
+			return nil, err
 		}
 		if want := d.wanted(); !want.Equal(d.limit) {
 			d.src.SetReadDeadline(want)
@@ -138,12 +140,12 @@ func (d *direction) read() (int, error) {
 		if d.wakes.Load() != wakes {
 			continue // the deadline just set may have hidden it
 		}
-		n, err := d.src.Read(d.buf)
-		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		b, err := d.in.next()
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
 			if !d.heard.IsZero() {
 				d.heard = time.Now()
 			}
-			return n, err
+			return b, err
 		}
 		d.limit = longAgo() // passed, or set by wake: set it anew in any case
 	}

@@ -25,7 +25,7 @@ import (
 
 const (
 	upBuffer   = 8 << 10   // requests
-	downBuffer = 128 << 10 // media
+	downBuffer = 64 << 10  // media
 	unsentMax  = 256 << 10 // bytes that may wait in the SubscriberLeg's socket beyond what is on the wire
 	flushMax   = time.Second
 	idleHalf   = 5 * time.Minute // silence after which a half-closed connection is ended
@@ -95,10 +95,11 @@ func (r *relay) join(server *net.TCPConn) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.server = server
-	r.up = newDirection(r, bpf.ToServer, r.terminal, server, upBuffer)
-	r.down = newDirection(r, bpf.ToTerminal, server, r.terminal, downBuffer)
-	r.up.role, r.down.role = &upRole{r: r, d: r.up}, &downRole{r: r, d: r.down}
-	return !r.finishing.Load()
+	up, err1 := newDirection(r, bpf.ToServer, r.terminal, server, r.s.upBuffers)
+	down, err2 := newDirection(r, bpf.ToTerminal, server, r.terminal, r.s.downBuffers)
+	up.role, down.role = &upRole{r: r, d: up}, &downRole{r: r, d: down}
+	r.up, r.down = up, down
+	return err1 == nil && err2 == nil && !r.finishing.Load()
 }
 
 // joined reports whether both legs are there.

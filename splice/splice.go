@@ -142,6 +142,8 @@ type Splicer struct {
 	wire   outside
 	target func(*net.TCPConn) (bpf.Flow, error) // whom an accepted connection joins
 
+	upBuffers, downBuffers *buffers
+
 	ctx  context.Context // ends with Serve
 	stop context.CancelFunc
 	wg   sync.WaitGroup // relays, transfers and what they started
@@ -169,6 +171,7 @@ func New(cfg Config, k Kernel, t Tracer, table *session.Table, log *slog.Logger)
 		cfg: cfg, k: k, t: t, table: table, log: log, target: steeredTo,
 		relays: map[bpf.Flow]*relay{}, moves: map[string]*move{}, targets: map[netip.Addr]*move{},
 	}
+	s.upBuffers, s.downBuffers = newBuffers(upBuffer), newBuffers(downBuffer)
 	s.legs = newLegs(cfg, k, &s.count)
 	s.wire = sockets{mark: cfg.Mark}
 	s.ctx, s.stop = context.WithCancel(context.Background())
