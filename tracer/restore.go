@@ -106,7 +106,7 @@ func (d *Decoder) restore(x saved, at time.Time) {
 	s := &sess{
 		key: sessKey{x.Control.Terminal.Addr(), x.Control.Server, x.Key}, number: number, rec: x.Record,
 		control: x.Control, base: x.Base, sdpRaw: x.SDP, unit: x.Unit, version: x.Version, timeout: x.Timeout, cseq: x.CSeq,
-		sought: x.Sought, halt: x.Halt, halted: x.Halted, paused: x.Paused, touched: at, dormant: at, live: x.Record.Live, heard: true,
+		sought: x.Sought, halt: x.Halt, halted: x.Halted, paused: x.Paused, touched: at, dormant: at, live: x.Record.Live,
 		play: play{start: x.Start, known: x.Known, scale: x.Scale, speed: 1, at: x.Since},
 	}
 	if s.rec.Duration != nil {
@@ -121,6 +121,7 @@ func (d *Decoder) restore(x saved, at time.Time) {
 		}
 		if y.Anchored {
 			t.read.stored(y)
+			s.heard = true
 		}
 		s.tracks = append(s.tracks, t)
 		d.rewatch(s, t, y)
@@ -174,6 +175,7 @@ func (r *reading) stored(y savedTrack) {
 	r.anchor = y.Anchor
 	r.last, r.newest, r.lastAt, r.err = y.Anchor.At(y.Newest), y.Newest, y.At, 200*time.Millisecond
 	r.lastTS = y.Newest
+	r.first, r.firstAt, r.firstTS = r.last, y.At, y.Newest
 }
 
 // fits reports whether the first packet after a restart is where the stored anchor says it

@@ -2,6 +2,7 @@ package tracer
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"scas/bpf"
@@ -60,12 +61,13 @@ type sess struct {
 }
 
 // reference returns the track the position is read from: video before audio, and one that
-// has an anchor before one that has none.
+// has an anchor before one that has none. An anchor from before a restart counts once a packet
+// fits it.
 func (s *sess) reference() *track {
 	var best *track
 	for _, t := range s.tracks {
 		switch {
-		case !t.read.set:
+		case !t.read.set, t.read.doubted && s.rec.State == session.Playing:
 		case best == nil, t.media == "video" && best.media != "video":
 			best = t
 		}
@@ -78,7 +80,7 @@ func (s *sess) reference() *track {
 func (s *sess) delivered(now time.Time) (npt session.NPT, err time.Duration, src session.Source, ok bool) {
 	t := s.reference()
 	switch {
-	case !s.play.known:
+	case !s.play.known, t == nil && s.doubted():
 		return 0, 0, session.SourceClock, false
 	case s.rec.State == session.Paused && s.halted:
 		npt, err, src = s.halt, 200*time.Millisecond, session.SourceClock
@@ -101,6 +103,11 @@ func (s *sess) delivered(now time.Time) (npt session.NPT, err time.Duration, src
 		npt = s.end
 	}
 	return max(npt, 0), err, src, true
+}
+
+// doubted reports whether a restored session plays, and none of its packets has told where.
+func (s *sess) doubted() bool {
+	return s.rec.State == session.Playing && slices.ContainsFunc(s.tracks, func(t *track) bool { return t.read.doubted })
 }
 
 // transportStream reads the position from PTS; without any, RTP time is good for ±3 s only.
