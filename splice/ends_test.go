@@ -424,6 +424,33 @@ func TestOrders(t *testing.T) {
 	b.cancel(b.move(session.Order{To: to(tv)}))
 }
 
+func TestChoice(t *testing.T) {
+	at := time.Now()
+	rec := func(id, ip string, s session.State, age int) session.Record {
+		return session.Record{ID: id, Terminal: session.Terminal{IP: netip.MustParseAddr(ip)}, State: s, Started: at.Add(-time.Duration(age) * time.Second)}
+	}
+	for _, tt := range []struct {
+		name string
+		list []session.Record
+		want string
+		err  session.Reason
+	}{
+		{"nothing", nil, "", session.NoSession},
+		{"newest that plays", []session.Record{rec("a", phone, session.Playing, 3), rec("b", phone, session.Playing, 2), rec("c", phone, session.Paused, 1)}, "b", ""},
+		{"the only one is paused", []session.Record{rec("a", phone, session.Paused, 3), rec("b", phone, session.Ended, 2)}, "a", ""},
+		{"several are paused", []session.Record{rec("a", phone, session.Paused, 3), rec("b", phone, session.Paused, 2)}, "", session.NoSession},
+		{"it is there already", []session.Record{rec("a", tv, session.Playing, 3)}, "", session.SameTerminal},
+	} {
+		s := &Splicer{cfg: DefaultConfig(), table: session.NewTable()}
+		for _, r := range tt.list {
+			s.table.Put(r)
+		}
+		if got, err := s.choose("", netip.MustParseAddr(tv)); got != tt.want || reasonIn(err) != tt.err {
+			t.Errorf("%s: %q, %v", tt.name, got, err)
+		}
+	}
+}
+
 func TestNothingIsLeftBehind(t *testing.T) {
 	b := newBed(t, quietConfig())
 	b.origin()

@@ -39,8 +39,8 @@ func (s *Splicer) move(ctx context.Context, o session.Order) (session.Transfer, 
 		return session.Transfer{}, err
 	}
 	if o.Session == "" {
-		if o.Session = s.newest(aor, s.key(o.To.IP)); o.Session == "" {
-			return session.Transfer{}, refuse(session.NoSession, "nothing is playing that could be moved")
+		if o.Session, err = s.choose(aor, s.key(o.To.IP)); err != nil {
+			return session.Transfer{}, err
 		}
 	}
 	d, ok := s.t.Detail(o.Session, s.now())
@@ -67,16 +67,36 @@ func (s *Splicer) userOf(a netip.Addr) (string, error) {
 	return aor, nil
 }
 
-// newest returns the user's newest playing session on another terminal, "" when there is none.
-func (s *Splicer) newest(aor string, target netip.Addr) string {
-	id := ""
+// choose returns the session that an order without one means: of those the user has on other
+// terminals the newest that plays, else the only one there is.
+func (s *Splicer) choose(aor string, target netip.Addr) (id string, err error) {
+	playing, others, there := "", 0, false
 	for _, r := range s.table.List() {
 		mine := aor == "" || r.AoR != nil && *r.AoR == aor
-		if mine && r.State == session.Playing && !r.Opaque && s.key(r.Terminal.IP) != target {
+		if !mine || r.State == session.Ended || r.Opaque {
+			continue
+		}
+		if s.key(r.Terminal.IP) == target {
+			there = true
+			continue
+		}
+		if others++; r.State == session.Playing {
+			playing = r.ID
+		} else if playing == "" {
 			id = r.ID
 		}
 	}
-	return id
+	switch {
+	case playing != "":
+		return playing, nil
+	case others == 1:
+		return id, nil
+	case others > 1:
+		return "", refuse(session.NoSession, "there are several sessions and none of them plays: name one")
+	case there:
+		return "", refuse(session.SameTerminal, "the only session is on that terminal already")
+	}
+	return "", refuse(session.NoSession, "there is no session that could be moved")
 }
 
 // movable returns why a session cannot be moved to the target, nil when it can.
