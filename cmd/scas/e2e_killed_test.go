@@ -34,6 +34,7 @@ type movedFilm struct {
 	origin   *lab.Player
 	player   *lab.Player
 	transfer session.Transfer
+	told     chan time.Time // when the player on the tv learned that its connection is gone
 }
 
 func (m *movedFilm) url() string { return m.server.URL(m.name) }
@@ -41,8 +42,8 @@ func (m *movedFilm) url() string { return m.server.URL(m.name) }
 // closedMost is the longest time a steered connection may outlive the gateway.
 const closedMost = time.Second
 
-// TestKilled kills the gateway while films play, starts it again and ends it: what is watched
-// goes on, what was moved ends at once, and nothing is left behind.
+// TestKilled kills the gateway while films play, starts it again and ends it in order: what is
+// watched goes on, what was moved ends at once, and nothing is left behind.
 func TestKilled(t *testing.T) {
 	gw := newSite(t, siteConfig{ipv6: true})
 	four := gw.film(t, lab.GstServer(), false)
@@ -80,7 +81,11 @@ func TestKilled(t *testing.T) {
 	for _, w := range watched {
 		w.shownAgain(t, gw, before[w])
 	}
+	last := []*movedFilm{{name: "moved", from: udp(), to: overTCP, target: "tv", server: four}}
+	moveAll(t, gw, last)
+	asked := time.Now()
 	gw.stop(t)
+	last[0].closed(t, gw, asked)
 	if now := snapshot(t, gw); !slices.Equal(now, clean) {
 		t.Errorf("left behind: %q, gone: %q", without(now, clean), without(clean, now))
 	}
@@ -143,6 +148,11 @@ func moveAll(t *testing.T, gw *site, moved []*movedFilm) {
 			t.Errorf("%s is shown as %+v", m.name, r)
 		}
 		whole(t, m.name, m.player.Result())
+		m.told = make(chan time.Time, 1)
+		go func() {
+			_ = m.player.AwaitState(t.Context(), lab.PlayerDraining) // or it has ended
+			m.told <- time.Now()
+		}()
 	}
 }
 
@@ -150,8 +160,12 @@ func moveAll(t *testing.T, gw *site, moved []*movedFilm) {
 // that the film can be opened again at once.
 func (m *movedFilm) closed(t *testing.T, gw *site, dead time.Time) {
 	t.Helper()
-	await(t, 10*time.Second, m.name+" ends on the tv", func() bool { return m.player.State() != lab.PlayerPlaying })
-	ended := time.Now()
+	var ended time.Time
+	select {
+	case ended = <-m.told:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("%s goes on on the tv", m.name)
+	}
 	if r := m.player.Result(); ended.Sub(dead) > closedMost || r.Reason != lab.EndedRST && r.Reason != lab.EndedFIN {
 		t.Errorf("%s: ended %v after the gateway: %+v", m.name, ended.Sub(dead), summary(r))
 	}
