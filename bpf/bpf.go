@@ -67,18 +67,7 @@ func Open(cfg Config) (*Gateway, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	g := &Gateway{
-		cfg:       cfg,
-		log:       cfg.Log,
-		clock:     newClock(),
-		terminals: make(map[scasAddrKey]*terminal),
-		watched:   make(map[Flow]MediaFlow),
-		legs:      make(map[Flow]time.Time),
-		cuts:      make(map[cutID]time.Time),
-	}
-	if g.log == nil {
-		g.log = slog.Default()
-	}
+	g := newGateway(cfg)
 	if err := g.open(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", errors.Join(err, g.Close()))
 	}
@@ -91,6 +80,22 @@ func Open(cfg Config) (*Gateway, error) {
 	return g, nil
 }
 
+func newGateway(cfg Config) *Gateway {
+	g := &Gateway{
+		cfg:       cfg,
+		log:       cfg.Log,
+		clock:     newClock(),
+		terminals: make(map[scasAddrKey]*terminal),
+		watched:   make(map[Flow]MediaFlow),
+		legs:      make(map[Flow]time.Time),
+		cuts:      make(map[cutID]time.Time),
+	}
+	if g.log == nil {
+		g.log = slog.Default()
+	}
+	return g
+}
+
 func (g *Gateway) open() (err error) {
 	if g.lock, err = lockInstance(g.cfg.Table); err != nil {
 		return err
@@ -101,7 +106,18 @@ func (g *Gateway) open() (err error) {
 	if err := g.host.check(); err != nil {
 		return err
 	}
-	if g.kernel, err = load(g.cfg, g.host.needBare()); err != nil {
+	if err := g.load(g.host.needBare()); err != nil {
+		return err
+	}
+	if err := g.host.installPolicy(); err != nil {
+		return err
+	}
+	return g.host.attach(g.kernel)
+}
+
+// load brings programs, maps and the ring buffer up; nothing sends packets through them yet.
+func (g *Gateway) load(needBare bool) (err error) {
+	if g.kernel, err = load(g.cfg, needBare); err != nil {
 		return err
 	}
 	spec, err := loadScas()
@@ -116,10 +132,7 @@ func (g *Gateway) open() (err error) {
 		return fmt.Errorf("open ring buffer: %w", err)
 	}
 	g.events = &eventReader{ring: ring}
-	if err := g.host.installPolicy(); err != nil {
-		return err
-	}
-	return g.host.attach(g.kernel)
+	return nil
 }
 
 // Close undoes everything Open did, in reverse order. What was steered is lost: close its sockets
@@ -143,7 +156,7 @@ func (g *Gateway) Close() error {
 	if g.events != nil {
 		errs = append(errs, g.events.ring.Close())
 		g.readMu.Lock() // a Read under way returns first
-		g.readMu.Unlock()
+		defer g.readMu.Unlock()
 	}
 	if g.kernel != nil {
 		g.kernel.close()

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 )
 
@@ -55,7 +54,7 @@ func enumNames(types *btf.Spec, enum string) ([]string, error) {
 func (g *Gateway) Stats() Stats {
 	s := make(Stats, len(g.names)+8)
 	var perCPU []uint64
-	var cursor ebpf.MapIterator = *g.kernel.m("counters").Iterate()
+	cursor := g.kernel.m("counters").Iterate()
 	var key uint32
 	for cursor.Next(&key, &perCPU) {
 		var sum uint64
@@ -68,8 +67,7 @@ func (g *Gateway) Stats() Stats {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for k, t := range g.terminals {
-		_ = k
+	for _, t := range g.terminals {
 		if t.on {
 			s["subscribers"]++
 		}
