@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"scas/internal/lab"
+	"scas/session"
+)
+
+// steeredTV plays a film on the tv that the gateway relays, and returns its player.
+func steeredTV(t *testing.T, s *site) *lab.Player {
+	t.Helper()
+	server := s.film(t, lab.ServerConfig{}, false)
+	s.serve(t)
+	p := s.play(t, tv, lab.MPV(), server.URL("film"))
+	reach(t, p, time.Second)
+	if r := s.shown(t, server.URL("film")); !r.Steered {
+		t.Fatalf("not steered: %+v", r)
+	}
+	return p
+}
+
+// After a first signal with --drain the gateway takes no order, relays what it has, and ends
+// when that has ended.
+func TestDrain(t *testing.T) {
+	t.Setenv("SCAS_DRAIN", "1m")
+	s := newSite(t, siteConfig{steer: "always"})
+	p := steeredTV(t, s)
+	if err := syscall.Kill(s.daemon.Pid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	await(t, 10*time.Second, "the gateway says that it ends", func() bool {
+		var refused *apiError
+		_, err := s.api.call(t.Context(), http.MethodGet, "/readyz", nil)
+		return errors.As(err, &refused) && refused.status == http.StatusServiceUnavailable
+	})
+	_, said, code := s.command(t, "transfer", "--to", "phone")
+	wantSaid(t, said, code, exitFailed, string(session.DaemonRestart))
+	goesOn(t, p, time.Now().Add(time.Second))
+	whole(t, "the tv", p.Result())
+	p.Quit()
+	select {
+	case <-s.daemon.Done():
+	case <-time.After(15 * time.Second):
+		t.Error("the gateway waits for nobody")
+	}
+}
+
+// A second signal ends the gateway though films are relayed; their players are told at once.
+func TestSecondSignal(t *testing.T) {
+	t.Setenv("SCAS_DRAIN", "1m")
+	s := newSite(t, siteConfig{steer: "always"})
+	p := steeredTV(t, s)
+	for range 2 {
+		if err := syscall.Kill(s.daemon.Pid(), syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		// Two signals at once are one.
+		await(t, 10*time.Second, "the gateway has taken the signal", func() bool {
+			said, err := os.ReadFile(filepath.Join(s.dir, "log"))
+			return err == nil && strings.Contains(string(said), "asked to end")
+		})
+	}
+	select {
+	case <-s.daemon.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the gateway goes on")
+	}
+	ended := time.Now()
+	over(t, p)
+	if late := time.Since(ended); late > time.Second+p.Result().LastShown.Shown.Sub(p.Result().LastPacket).Abs() {
+		t.Errorf("the tv was told %v after the end", late)
+	}
+}
+
+// What cannot start says why, and changes nothing; what runs is left alone.
+func TestServeRefuses(t *testing.T) {
+	s := newSite(t, siteConfig{})
+	before, err := s.Snapshot(lab.GW)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.serve(t)
+	s.stop(t)
+	file := filepath.Join(s.dir, "scas.yaml")
+	try := func(words ...string) (string, int) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		cmd := s.Command(ctx, lab.GW, program(t), append([]string{"serve", "-c", file}, words...)...)
+		said, _ := cmd.CombinedOutput() // the exit code says it
+		return string(said), cmd.ProcessState.ExitCode()
+	}
+	unchanged := func(when string, want []string) {
+		t.Helper()
+		if now, err := s.Snapshot(lab.GW); err != nil || !slices.Equal(now, want) {
+			t.Errorf("%s: %v\n%s\nwant\n%s", when, err, strings.Join(now, "\n"), strings.Join(want, "\n"))
+		}
+	}
+	unchanged("after a stop", before)
+	for name, tt := range map[string]struct {
+		words []string
+		want  string
+	}{
+		"interface":  {[]string{"--set", "gateway.lan=nosuch0"}, "no interface nosuch0"},
+		"port":       {[]string{"--set", "api.listen=127.0.0.2:1", "--set", "api.socket=/proc/nowhere/s"}, "/proc/nowhere/s"},
+		"state dir":  {[]string{"--set", "state.dir=/proc/nowhere"}, "state.dir"},
+		"bad config": {[]string{"--set", "gateway.mark=3"}, "not one bit"},
+	} {
+		said, code := try(tt.words...)
+		wantSaid(t, said, code, exitFailed, tt.want)
+		unchanged(name, before)
+	}
+	s.serve(t)
+	running, err := s.Snapshot(lab.GW)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, code := try()
+	wantSaid(t, said, code, exitFailed, "another scas")
+	unchanged("a second gateway", running)
+	if list := s.terminals(t); len(list) != 2 {
+		t.Errorf("%+v", list)
+	}
+	s.stop(t)
+	unchanged("after all", before)
+}
+
+// doctor, run where a gateway can run, finds nothing missing; while one runs, neither.
+func TestDoctorInLab(t *testing.T) {
+	s := newSite(t, siteConfig{})
+	s.serve(t)
+	for range 2 {
+		cmd := s.Command(t.Context(), lab.GW, program(t), "doctor", "-c", filepath.Join(s.dir, "scas.yaml"))
+		if said, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, said)
+		}
+		s.stop(t)
+	}
+}
