@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -151,7 +152,33 @@ func cancelled(t *testing.T, m *failedMove) {
 	}
 }
 
-// TestOrderRefused gives orders that cannot be carried out.
+// refusedOrder is an order that cannot be carried out.
+type refusedOrder struct {
+	name   string
+	words  []string // SESSION --to TARGET
+	code   int
+	said   string
+	status int // of the API
+}
+
+func (c refusedOrder) try(t *testing.T, gw *site) {
+	t.Helper()
+	_, said, code := gw.command(t, append([]string{"transfer"}, c.words...)...)
+	if code != c.code || !strings.Contains(said, c.said) {
+		t.Errorf("%s: exit code %d, want %d and %q: %s", c.name, code, c.code, c.said, said)
+	}
+	body := map[string]string{"session": c.words[0]}
+	if len(c.words) == 3 {
+		body["to"] = c.words[2]
+	}
+	_, err := gw.api.call(t.Context(), http.MethodPost, "/v1/transfers", body)
+	var refused *apiError
+	if !errors.As(err, &refused) || refused.status != c.status {
+		t.Errorf("%s: the API said %v, want status %d", c.name, err, c.status)
+	}
+}
+
+// TestOrderRefused gives orders that cannot be carried out. The films do not notice.
 func TestOrderRefused(t *testing.T) {
 	gw := newSite(t, siteConfig{})
 	film := gw.film(t, lab.ServerConfig{}, false)
@@ -164,31 +191,25 @@ func TestOrderRefused(t *testing.T) {
 	p := gw.play(t, phone, udp(), film.URL("film"))
 	other := gw.play(t, phone, tcp(), film.URL("other"))
 	first, second := gw.shown(t, film.URL("film")), gw.shown(t, film.URL("other"))
-	for _, c := range []struct {
-		name  string
-		words []string
-		code  int
-		said  string
-	}{
-		{"no target", []string{first.ID}, exitUsage, "--to"},
-		{"unknown target", []string{first.ID, "--to", "radio"}, exitFailed, "radio"},
-		{"unknown address", []string{first.ID, "--to", "192.0.2.7"}, exitFailed, "192.0.2.7"},
-		{"unknown session", []string{"nosuch", "--to", "tv"}, exitFailed, "no-session"},
-		{"same terminal", []string{first.ID, "--to", "phone"}, exitFailed, "same-terminal"},
-		{"unknown transfer", []string{"--cancel", "nosuch"}, exitFailed, "not-found"},
+	for _, c := range []refusedOrder{
+		{"no target", []string{first.ID}, exitUsage, "--to", http.StatusBadRequest},
+		{"unknown target", []string{first.ID, "--to", "radio"}, exitFailed, "radio", http.StatusNotFound},
+		{"unknown address", []string{first.ID, "--to", "192.0.2.7"}, exitFailed, "192.0.2.7", http.StatusNotFound},
+		{"unknown session", []string{"nosuch", "--to", "tv"}, exitFailed, "no-session", http.StatusNotFound},
+		{"same terminal", []string{first.ID, "--to", "phone"}, exitFailed, "same-terminal", http.StatusConflict},
 	} {
-		_, said, code := gw.command(t, append([]string{"transfer"}, c.words...)...)
-		if code != c.code || !strings.Contains(said, c.said) {
-			t.Errorf("%s: exit code %d, want %d and %q: %s", c.name, code, c.code, c.said, said)
-		}
+		c.try(t, gw)
 	}
+	_, said, code = gw.command(t, "transfer", "--cancel", "nosuch")
+	wantSaid(t, said, code, exitFailed, "not-found")
+
 	var x session.Transfer
 	gw.scas(t, &x, "transfer", first.ID, "--to", "tv")
-	for name, id := range map[string]string{"the same session": first.ID, "the same target": second.ID} {
-		_, said, code := gw.command(t, "transfer", id, "--to", "tv")
-		if code != exitFailed || !strings.Contains(said, "busy") || !strings.Contains(said, x.ID) {
-			t.Errorf("a second order for %s: exit code %d: %s", name, code, said)
-		}
+	for _, c := range []refusedOrder{
+		{"the same session again", []string{first.ID, "--to", "tv"}, exitFailed, "busy", http.StatusConflict},
+		{"the same target again", []string{second.ID, "--to", "tv"}, exitFailed, x.ID, http.StatusConflict},
+	} {
+		c.try(t, gw)
 	}
 	untouched(t, "the first film", film, p)
 	untouched(t, "the second film", film, other)
