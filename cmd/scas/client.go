@@ -149,27 +149,30 @@ func (c *client) watchTransfers(ctx context.Context) (<-chan []byte, error) {
 		return nil, refusal(resp, raw)
 	}
 	events := make(chan []byte)
-	go func() {
-		defer resp.Body.Close()
-		defer close(events)
-		in, kind := bufio.NewReaderSize(resp.Body, 64<<10), ""
-		for {
-			line, err := in.ReadString('\n')
-			if err != nil {
+	go readTransfers(ctx, resp.Body, events)
+	return events, nil
+}
+
+// readTransfers hands on the data of transfer events until the stream or ctx ends.
+func readTransfers(ctx context.Context, stream io.ReadCloser, events chan<- []byte) {
+	defer stream.Close()
+	defer close(events)
+	in, kind := bufio.NewReaderSize(stream, 64<<10), ""
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		name, data, _ := strings.Cut(strings.TrimRight(line, "\n"), ": ")
+		switch {
+		case name == "event":
+			kind = data
+		case name == "data" && kind == "transfer":
+			select {
+			case events <- []byte(data):
+			case <-ctx.Done():
 				return
 			}
-			name, data, _ := strings.Cut(strings.TrimRight(line, "\n"), ": ")
-			switch {
-			case name == "event":
-				kind = data
-			case name == "data" && kind == "transfer":
-				select {
-				case events <- []byte(data):
-				case <-ctx.Done():
-					return
-				}
-			}
 		}
-	}()
-	return events, nil
+	}
 }

@@ -80,7 +80,10 @@ func (n *node) openKernel() error {
 		}
 		*c = l
 		n.listeners = append(n.listeners, l)
-		n.undo = append(n.undo, func() error { l.Close(); return nil }) // the splicer has closed it as a rule
+		n.undo = append(n.undo, func() error {
+			_ = l.Close() // the splicer has closed it as a rule
+			return nil
+		})
 	}
 	return g.SetListener(four, six)
 }
