@@ -45,10 +45,20 @@ struct scan {
 	struct walk *w;
 	const __u8 *bytes;
 	__u32 n;
-	__u32 found; /* every field fits */
-	__u32 maybe; /* all but the SSRC fits */
-	__u32 tail;  /* header cut by the end */
+	__u32 found;  /* every field fits, or the header after it proved it */
+	__u32 maybe;  /* all but the SSRC fits */
+	__u32 expect; /* where the header after maybe has to be */
+	__u32 tail;   /* header cut by the end */
 };
+
+/* Whether a header may begin at b, of which left bytes are there. */
+INLINE bool may_begin(struct walk *w, const __u8 *b, __u32 left)
+{
+	__u8 slot = left > 1 ? w->slots[b[1]] : 1;
+
+	return is_rtp_slot(slot) && (left < 4 || (b[2] << 8 | b[3]) >= RTP_HEAD) && (left < 5 || b[4] >> 6 == 2) &&
+	       (left < 6 || (b[5] & 0x7f) == channel_at(w, slot)->pt);
+}
 
 static int scan_byte(__u32 i, void *data)
 {
@@ -56,28 +66,32 @@ static int scan_byte(__u32 i, void *data)
 	const __u8 *b = s->bytes + (i & (SCAN_BYTES - 1));
 	__u32 left = s->n - i;
 	struct channel *ch;
-	__u8 slot;
 
 	if (i >= s->n)
 		return 1;
-	if (b[0] != '$')
-		return 0;
-	slot = left > 1 ? s->w->slots[b[1]] : 1;
-	ch = channel_at(s->w, slot);
-	if (!is_rtp_slot(slot) || (left > 3 && (b[2] << 8 | b[3]) < RTP_HEAD) || (left > 4 && b[4] >> 6 != 2) ||
-	    (left > 5 && (b[5] & 0x7f) != ch->pt))
+	if (i == s->expect) {
+		if (b[0] == '$' && (left < 2 || s->w->slots[b[1]])) {
+			s->found = s->maybe;
+			return 1;
+		}
+		s->maybe = s->expect = SCAN_BYTES;
+	}
+	if (b[0] != '$' || !may_begin(s->w, b, left))
 		return 0;
 	if (left < 16) {
 		if (s->tail >= SCAN_BYTES)
 			s->tail = i;
 		return 0;
 	}
+	ch = channel_at(s->w, s->w->slots[b[1]]);
 	if (ch->flags & CHANNEL_SSRC && ssrc_of(b) == ch->ssrc) {
 		s->found = i;
 		return 1;
 	}
-	if (s->maybe >= SCAN_BYTES)
+	if (s->maybe >= SCAN_BYTES) {
 		s->maybe = i;
+		s->expect = i + 4 + (b[2] << 8 | b[3]);
+	}
 	return 0;
 }
 
@@ -99,7 +113,8 @@ INLINE bool scan_take(struct walk *w, __u64 now)
 INLINE bool walk_find(struct walk_run *r)
 {
 	struct walk *w = r->w;
-	struct scan s = {.w = w, .bytes = r->ev->payload, .found = SCAN_BYTES, .maybe = SCAN_BYTES, .tail = SCAN_BYTES};
+	struct scan s = {.w = w, .bytes = r->ev->payload, .found = SCAN_BYTES, .maybe = SCAN_BYTES,
+			 .expect = SCAN_BYTES, .tail = SCAN_BYTES};
 	__u32 at;
 
 	w->step = 0;
@@ -112,12 +127,14 @@ INLINE bool walk_find(struct walk_run *r)
 	s.n = r->len - r->at;
 	if (event_fill(r->ev, r->skb, r->base + r->at, s.n, SCAN_BYTES))
 		return false;
-	if (s.n > SCAN_BYTES) { /* cut short by us: what looks like a tail is none */
+	if (s.n > SCAN_BYTES) {
 		s.n = SCAN_BYTES;
-		s.tail = 0;
+		bpf_loop(SCAN_BYTES, scan_byte, &s, 0);
+		s.tail = SCAN_BYTES; /* cut short by us: what looks like a tail is none */
+	} else {
+		bpf_loop(SCAN_BYTES, scan_byte, &s, 0);
 	}
-	bpf_loop(SCAN_BYTES, scan_byte, &s, 0);
-	at = s.found < SCAN_BYTES ? s.found : s.maybe < SCAN_BYTES ? s.maybe : r->len - r->at <= SCAN_BYTES ? s.tail : SCAN_BYTES;
+	at = s.found < SCAN_BYTES ? s.found : s.maybe < SCAN_BYTES ? s.maybe : s.tail;
 	if (at >= SCAN_BYTES)
 		return false;
 	if (s.found >= SCAN_BYTES)
