@@ -20,7 +20,8 @@ func (m *move) started(a ask) started {
 		return started{}
 	}
 	key := startKey{a.r, a.m.Get("Session")}
-	if m.tried[key] || len(m.tried) >= maxStarts || !m.takes(now) {
+	running := known && (d.Record.State == session.Playing || d.Record.State == session.Paused)
+	if running || m.tried[key] || len(m.tried) >= maxStarts || !m.takes(now) {
 		return started{} // the viewer's own seek, or too late
 	}
 	at, unit, have := m.position(now)

@@ -12,7 +12,7 @@ type counters struct {
 	unreachable, asTerminal, asRouter, fellBack    atomic.Uint64
 	fromTerminal, toServer, fromServer, toTerminal atomic.Uint64
 	dropped, inserted, undelivered                 atomic.Uint64
-	notRTSP, requestsReleased, notesLost           atomic.Uint64
+	notRTSP, requestsReleased                      atomic.Uint64
 	starts, startsAgain, startsUnread, mismatches  atomic.Uint64
 	repliesHeld, repliesRepaired, repliesLate      atomic.Uint64
 	byes, byesFailed, cutsFailed                   atomic.Uint64
@@ -60,7 +60,7 @@ func (s *Splicer) Stats() map[string]uint64 {
 		"bytes_from_terminal": &c.fromTerminal, "bytes_to_server": &c.toServer,
 		"bytes_from_server": &c.fromServer, "bytes_to_terminal": &c.toTerminal,
 		"bytes_dropped": &c.dropped, "bytes_inserted": &c.inserted, "bytes_undelivered": &c.undelivered,
-		"directions_not_rtsp": &c.notRTSP, "requests_released": &c.requestsReleased, "notes_lost": &c.notesLost,
+		"directions_not_rtsp": &c.notRTSP, "requests_released": &c.requestsReleased,
 		"starts_rewritten": &c.starts, "starts_rewritten_again": &c.startsAgain,
 		"starts_not_rewritable": &c.startsUnread, "url_mismatch": &c.mismatches,
 		"replies_held": &c.repliesHeld, "replies_repaired": &c.repliesRepaired, "replies_late": &c.repliesLate,

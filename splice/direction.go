@@ -281,10 +281,10 @@ func (d *direction) unit() (cut bool, err error) {
 	if sent {
 		return false, nil
 	}
-	if d.w.boundary() && d.inject != nil {
-		defer d.injectNow()
+	if err := d.pass(out); err != nil {
+		return true, err
 	}
-	return true, d.pass(out)
+	return true, d.injectNow()
 }
 
 // release lets the message go on that is kept back.

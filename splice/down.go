@@ -162,7 +162,7 @@ func (w *downRole) tick(now time.Time) error {
 
 func (w *downRole) over(reset bool) {
 	if w.hold != nil {
-		w.letGo()
+		_ = w.letGo() // the connection ends in any case
 	}
 	if reset {
 		flush(w.r.terminal) // what the server sent before its RST was on its way already
@@ -173,5 +173,5 @@ func (w *downRole) over(reset bool) {
 // in the direction's goroutine.
 func (w *downRole) endMedia(last []byte) {
 	w.d.discard = true
-	w.d.put(last)
+	_ = w.d.put(last) // a terminal that takes nothing more has what it needs
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"scas/bpf"
@@ -15,15 +16,16 @@ import (
 )
 
 const (
-	byeRounds   = 3                     // RTCP may be lost
-	byeGap      = 20 * time.Millisecond // between two rounds
-	replyWait   = 3 * time.Second       // for the answer to a TEARDOWN of ours
-	answerWait  = time.Second           // for the answer to the player's own TEARDOWN
-	flowCut     = time.Minute           // a connection ended by force stays cut so long (watched-tcp, traps of the fallback)
-	refusedCut  = 5 * time.Second       // media of a refused TEARDOWN stay cut so much longer than the session's timeout
-	cleanCut    = 2 * time.Second       // media of a session that is gone: for what is on its way
-	finWait     = 2 * time.Second       // for both sides to answer our FIN
-	ephemeral   = 32768                 // first port of a connection of ours in the terminal's name
+	byeRounds   = 3                      // RTCP may be lost
+	byeGap      = 20 * time.Millisecond  // between two rounds
+	replyWait   = 3 * time.Second        // for the answer to a TEARDOWN of ours
+	answerWait  = time.Second            // for the answer to the player's own TEARDOWN
+	flowCut     = time.Minute            // a connection ended by force stays cut so long (watched-tcp, traps of the fallback)
+	refusedCut  = 5 * time.Second        // media of a refused TEARDOWN stay cut so much longer than the session's timeout
+	cleanCut    = 2 * time.Second        // media of a session that is gone: for what is on its way
+	tellFirst   = 150 * time.Millisecond // for a server to stop by itself: gst, live555 and VLC take 0.4 to 21 ms
+	finWait     = 2 * time.Second        // for both sides to answer our FIN
+	ephemeral   = 32768                  // first port of a connection of ours in the terminal's name
 	ephemeralTo = 60999
 )
 
@@ -79,11 +81,17 @@ func (x *ender) watchedUDP() {
 }
 
 // watchedTCP: no BYE can be put into a stream that is not ours. The server is told first: it
-// stops at once then, and the player gets all that was sent, in order, before the FIN.
+// stops within milliseconds, at the end of a frame, and the player gets all of that before the
+// FIN. A server that takes longer is cut off.
 func (x *ender) watchedTCP() {
+	cut := sync.OnceFunc(func() {
+		x.cut = x.s.now()
+		x.cutFlow(bpf.TCP, x.d.Control, bpf.CutToTerminal, flowCut)
+	})
+	late := time.AfterFunc(tellFirst, cut)
 	x.teardown()
-	x.cut = x.s.now()
-	x.cutFlow(bpf.TCP, x.d.Control, bpf.CutToTerminal, flowCut)
+	late.Stop()
+	cut()
 	x.playerEnds()
 	x.closeFlow()
 }
@@ -154,7 +162,7 @@ func (x *ender) cutMedia(d time.Duration) {
 func (x *ender) cutFlow(p bpf.Proto, f bpf.Flow, d bpf.CutDir, long time.Duration) {
 	if err := x.s.k.CutFlow(p, f, d, long); err != nil {
 		x.s.count.cutsFailed.Add(1)
-		x.s.log.Warn("media of the origin are not cut", "flow", f.String(), "err", err)
+		x.s.log.Warn("media of the origin are not cut", "session", x.id, "err", err)
 	}
 }
 
@@ -233,7 +241,7 @@ func (x *ender) answered(status int, err error) bool {
 	switch {
 	case err != nil:
 		count.teardownFailed.Add(1)
-		x.s.log.Warn("server of the origin does not answer", "err", err)
+		x.s.log.Warn("server of the origin does not answer", "session", x.id, "err", err)
 	case status == 401 || status == 407:
 		count.teardownRefused.Add(1)
 	case status < 300 || status == 454: // Session Not Found
@@ -257,9 +265,11 @@ func (x *ender) teardown() bool {
 	}
 	defer release()
 	defer c.Close()
-	stop := context.AfterFunc(x.ctx, func() { c.SetDeadline(longAgo()) })
+	stop := context.AfterFunc(x.ctx, func() { _ = c.SetDeadline(longAgo()) })
 	defer stop()
-	c.SetDeadline(time.Now().Add(replyWait))
+	if err := c.SetDeadline(time.Now().Add(replyWait)); err != nil {
+		return x.answered(0, err)
+	}
 	if _, err := c.Write(x.request(x.d.LastCSeq + 1).Marshal()); err != nil {
 		return x.answered(0, err)
 	}
@@ -319,7 +329,7 @@ func (x *ender) teardownOn(r *relay) bool {
 	b := x.request(cseq).Marshal()
 	r.up.do(func() {
 		r.requests.add(request{cseq: cseq, method: "TEARDOWN", own: own})
-		r.up.put(b)
+		_ = r.up.put(b) // no reply tells the same
 	})
 	t := time.NewTimer(replyWait)
 	defer t.Stop()
@@ -346,7 +356,7 @@ func (x *ender) closeFlow() {
 		for _, s := range []segment{rstToServer(f, st), finToTerminal(f, st, x.s.now())} {
 			if err := x.s.wire.forge(s); err != nil {
 				x.s.count.forgeFailed.Add(1)
-				x.s.log.Warn("connection of the origin is not closed", "err", err)
+				x.s.log.Warn("connection of the origin is not closed", "session", x.id, "err", err)
 				continue
 			}
 			x.s.count.forged.Add(1)

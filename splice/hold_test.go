@@ -247,3 +247,28 @@ func TestBuffered(t *testing.T) {
 		}
 	}
 }
+
+// A server that does not answer our TEARDOWN is cut off from the terminal all the same.
+func TestTeardownIsNotAnswered(t *testing.T) {
+	b := newBed(t, quietConfig())
+	b.origin()
+	d, _ := b.tr.Detail("s1", time.Now())
+	b.tr.set("s1", func(d *tracer.Detail) { d.Record.Transport = session.TCP })
+	x := b.move(session.Order{})
+	b.attach(x, "t1")
+	b.tr.set("t1", func(d *tracer.Detail) {
+		d.FirstMedia, d.LastMedia, d.Receipt = time.Now(), time.Now(), time.Now().Add(time.Second)
+	})
+	own := b.accepted()
+	until(t, own)
+	want := fmt.Sprintf("tcp %v %d", d.Control, bpf.CutToTerminal)
+	eventually(t, "cut", func() bool { c := b.k.cutList(); return len(c) == 1 && c[0] == want })
+	if y, _ := b.table.Transfer(x.ID); y.State != session.Committed {
+		t.Errorf("state %s", y.State)
+	}
+	own.Close()
+	b.await(x.ID, session.Done, "")
+	if n := b.s.Stats()["teardown_failed"]; n != 1 {
+		t.Errorf("failed %d", n)
+	}
+}

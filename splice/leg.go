@@ -207,7 +207,7 @@ func (l *legs) takeBack(which func(*told) bool) {
 	defer l.mu.Unlock()
 	for f, t := range l.told {
 		if which(t) {
-			l.k.RemoveLeg(f) // an error means that it is gone already
+			_ = l.k.RemoveLeg(f) // an error means that it is gone already
 			delete(l.told, f)
 		}
 	}

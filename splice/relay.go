@@ -129,7 +129,7 @@ func (r *relay) tune() {
 	if c, err := r.terminal.SyscallConn(); err == nil {
 		// Without the bound a fast server fills our socket with minutes of film that nothing
 		// can overtake. Not fatal where it is missing.
-		control(c, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMax) })
+		_ = control(c, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentMax) })
 	}
 }
 
@@ -192,7 +192,7 @@ func unsent(c *net.TCPConn) int {
 		return -1
 	}
 	n := -1
-	control(raw, func(fd int) error {
+	_ = control(raw, func(fd int) error {
 		v, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
 		if err == nil {
 			n = v

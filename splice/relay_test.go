@@ -326,3 +326,19 @@ func TestLingerIsZero(t *testing.T) {
 		})
 	}
 }
+
+func TestTooManyConnections(t *testing.T) {
+	cfg := quietConfig()
+	cfg.MaxRelays = 1
+	b := newBed(t, cfg)
+	term, serv, _ := b.connect(tv)
+	if c, err := netDial(b); err == nil {
+		c.SetDeadline(time.Now().Add(patience))
+		if _, err := c.Read(make([]byte, 1)); !isReset(err) {
+			t.Errorf("the second one: %v", err)
+		}
+		c.Close()
+	}
+	eventually(t, "counted", func() bool { return b.s.Stats()["connections_refused"] == 1 })
+	goesOn(t, term, serv)
+}

@@ -1,6 +1,7 @@
 package splice
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -62,10 +63,10 @@ func (s *source) read(fd uintptr) bool {
 	}
 	for {
 		s.n, s.err = syscall.Read(int(fd), *s.buf)
-		switch s.err {
-		case syscall.EINTR:
+		if errors.Is(s.err, syscall.EINTR) {
 			continue
-		case syscall.EAGAIN:
+		}
+		if errors.Is(s.err, syscall.EAGAIN) {
 			s.done()
 			return false
 		}

@@ -249,17 +249,19 @@ func (s *Splicer) welcome(c *net.TCPConn) {
 func (s *Splicer) enter(r *relay) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, taken := s.relays[r.flow]; taken || s.stopped || len(s.relays) >= s.cfg.MaxRelays {
+	if s.stopped || len(s.relays) >= s.cfg.MaxRelays {
 		return false
 	}
-	s.relays[r.flow] = r
+	s.relays[r.flow] = r // in the place of one that is about to end: the terminal uses its port again
 	return true
 }
 
 func (s *Splicer) leave(r *relay) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.relays, r.flow)
+	if s.relays[r.flow] == r {
+		delete(s.relays, r.flow)
+	}
 }
 
 // relay returns the relay of a connection, nil when it is not ours.
