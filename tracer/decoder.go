@@ -74,6 +74,7 @@ const (
 type Decoder struct {
 	cfg      Config
 	sink     Sink
+	exact    func(*sess) // reads what is counted elsewhere, before a session ends; nil: nothing is
 	conns    map[bpf.Flow]*conn
 	sessions map[sessKey]*sess
 	byID     map[string]*sess
@@ -245,6 +246,9 @@ func (d *Decoder) changed(s *sess, at time.Time) { d.sink.Session(s.record(at)) 
 func (d *Decoder) end(s *sess, at time.Time) {
 	if s.rec.State == session.Ended {
 		return
+	}
+	if d.exact != nil {
+		d.exact(s)
 	}
 	if s.rec.State == session.Playing {
 		s.pausePlay(at)

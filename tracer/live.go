@@ -63,6 +63,7 @@ type ended struct {
 func NewLive(cfg Config, k Kernel, table *session.Table, log *slog.Logger) *Live {
 	l := &Live{k: k, table: table, log: log, requests: map[bpf.Flow]uint32{}}
 	l.d = NewDecoder(cfg, liveSink{l})
+	l.d.exact = l.refresh
 	return l
 }
 
