@@ -163,9 +163,9 @@ func (s *site) one(t testing.TB, url string) session.Record {
 func (s *site) shown(t testing.TB, url string) (r session.Record) {
 	t.Helper()
 	await(t, 10*time.Second, url+" is shown to play", func() bool {
-		i := -1
 		all := s.sessions(t, url)
-		if i = slices.IndexFunc(all, func(r session.Record) bool { return r.State == session.Playing }); i >= 0 {
+		i := slices.IndexFunc(all, func(r session.Record) bool { return r.State == session.Playing })
+		if i >= 0 {
 			r = all[i]
 		}
 		return i >= 0

@@ -33,6 +33,7 @@ const siteOverlap = time.Second
 // siteConfig says how a gateway is configured. The zero value steers for transfers only.
 type siteConfig struct {
 	ipv6     bool
+	wire     bool          // no offloads: see lab.Options
 	steer    string        // default transfer
 	upstream string        // default auto
 	settle   time.Duration // default 1 s
@@ -75,7 +76,7 @@ type site struct {
 func newSite(t testing.TB, cfg siteConfig) *site {
 	t.Helper()
 	lab.Root(t)
-	l, err := lab.New(lab.Options{IPv6: cfg.ipv6})
+	l, err := lab.New(lab.Options{IPv6: cfg.ipv6, WireSize: cfg.wire})
 	if err != nil {
 		t.Fatal(err)
 	}
