@@ -85,7 +85,19 @@ type filterID struct {
 	handle uint32
 }
 
-// filtersLeft finds the filters a gateway of this table left, on any device.
+// isLeft reports whether a filter is of a gateway that is gone: of this table, which is locked by
+// us, or of one nobody runs with.
+func (h *host) isLeft(name string) bool {
+	rest, ok := strings.CutPrefix(name, "scas_")
+	if !ok {
+		return false
+	}
+	text, _, _ := strings.Cut(rest, "_")
+	table, err := strconv.Atoi(text)
+	return err == nil && (table == h.cfg.Table || !instanceRuns(table))
+}
+
+// filtersLeft finds the filters a crash left, on any device.
 func (h *host) filtersLeft() (map[filterID]netlink.Filter, error) {
 	links, err := h.nl.LinkList()
 	if err != nil {
@@ -102,7 +114,7 @@ func (h *host) filtersLeft() (map[filterID]netlink.Filter, error) {
 				return nil, fmt.Errorf("list filters of %s: %w", l.Attrs().Name, err)
 			}
 			for _, f := range filters {
-				if b, ok := f.(*netlink.BpfFilter); ok && strings.HasPrefix(b.Name, h.filterName()) {
+				if b, ok := f.(*netlink.BpfFilter); ok && h.isLeft(b.Name) {
 					left[filterID{l.Attrs().Index, parent, b.Handle}] = f
 				}
 			}
