@@ -241,7 +241,7 @@ func (s *Splicer) sessionOn(f bpf.Flow, header string) (d tracer.Detail, id stri
 	return d, id, err != nil && found == 1
 }
 
-// ended reports whether a session is over, as far as the tracer knows.
+// sessionEnded reports whether a session is over, as far as the tracer knows.
 func (s *Splicer) sessionEnded(id string, now time.Time) (d tracer.Detail, ended bool) {
 	d, ok := s.t.Detail(id, now)
 	return d, !ok || d.Record.State == session.Ended
