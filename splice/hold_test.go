@@ -140,7 +140,7 @@ func TestCommitNeedsAcknowledgedMedia(t *testing.T) {
 	if y, _ := b.table.Transfer(x.ID); y.State != session.Attached {
 		t.Fatalf("state %s", y.State)
 	}
-	io.WriteString(serv, string(rtpFrame(0, 1, 2, 100)))
+	_, _ = serv.Write(rtpFrame(0, 1, 2, 100))
 	b.await(x.ID, session.Committed, "")
 }
 

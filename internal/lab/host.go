@@ -35,7 +35,7 @@ func onThread(fn func() error) error {
 			if netns.Set(home) == nil {
 				runtime.UnlockOSThread() // else the goroutine ends locked, and with it the thread
 			}
-			home.Close()
+			_ = home.Close()
 		}()
 		err = fn()
 	}()
