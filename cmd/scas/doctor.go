@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +62,7 @@ func report(e *env, found []finding, out output) error {
 		}
 	} else {
 		for _, x := range found {
-			fmt.Fprintf(e.stdout, "%-8s %-22s %s\n", verdict(x), clean(x.Name), clean(x.Detail))
+			fmt.Fprintf(e.stdout, "%-8s %-22s %s\n", verdict(x), clean(x.Name), clean(cmp.Or(x.Detail, "available")))
 			if !x.OK && x.Hint != "" {
 				fmt.Fprintf(e.stdout, "%-8s %-22s -> %s\n", "", "", clean(x.Hint))
 			}
@@ -85,10 +87,19 @@ func verdict(x finding) string {
 	return "note"
 }
 
+// probeKernel tries the kernel. Without the privileges to try, what is missing cannot be told
+// from what was not allowed: those findings do not count.
 func probeKernel() []finding {
 	found := []finding{}
+	allowed := true
 	for _, p := range bpf.Probe() {
-		found = append(found, finding{p.Name, p.Required, p.OK, p.Detail, p.Hint})
+		x := finding{p.Name, p.Required, p.OK, p.Detail, p.Hint}
+		if p.Name == "privileges" {
+			allowed = p.OK
+		} else if !allowed && !p.OK && strings.Contains(p.Detail, syscall.EPERM.Error()) {
+			x.Required, x.Hint = false, "can be told once the privileges are there"
+		}
+		found = append(found, x)
 	}
 	return found
 }
