@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,8 +20,12 @@ import (
 	"scas/session"
 )
 
-// benchRounds is how often each measurement is made with and without the gateway, in turns.
-const benchRounds = 9
+// benchRounds is how often each measurement is made with and without the gateway, in turns; the
+// machine's own mood changes from second to second, so the turns are short.
+const (
+	benchRounds = 15 // twice: see compare
+	benchTurn   = 250 * time.Millisecond
+)
 
 // BenchmarkGateway compares media that pass a gateway which watches them with the same media
 // through plain routing: the throughput with scas divided by that without. 0.95 is the goal
@@ -28,10 +33,10 @@ const benchRounds = 9
 func BenchmarkGateway(b *testing.B) {
 	lab.Root(b)
 	b.Logf("machine: %s", machine())
-	b.Run("watched-rtp", func(b *testing.B) { benchRTP(b) })
-	b.Run("watched-interleaved", func(b *testing.B) { benchInterleaved(b, siteConfig{}, false) })
-	b.Run("watched-interleaved-wire-size", func(b *testing.B) { benchInterleaved(b, siteConfig{}, true) })
-	b.Run("steered-interleaved", func(b *testing.B) { benchInterleaved(b, siteConfig{steer: "always"}, false) })
+	b.Run("watched-rtp", func(b *testing.B) { compare(b, siteConfig{}, rtpLoad, "packets/s") })
+	b.Run("watched-interleaved", func(b *testing.B) { compare(b, siteConfig{}, interleavedLoad, "Mbit/s") })
+	b.Run("watched-interleaved-wire-size", func(b *testing.B) { compare(b, siteConfig{wire: true}, interleavedLoad, "Mbit/s") })
+	b.Run("steered-interleaved", func(b *testing.B) { compare(b, siteConfig{steer: "always"}, interleavedLoad, "Mbit/s") })
 }
 
 // machine tells on what the figures were measured.
@@ -52,49 +57,77 @@ func machine() string {
 	return fmt.Sprintf("%d x %s, Linux %s, %s, load before %s", runtime.NumCPU(), cpu, kernel, runtime.Version(), strings.TrimSpace(string(load)))
 }
 
-// compare measures in turns without and with the gateway, and reports.
-func compare(b *testing.B, set func(on bool) error, measure func(context.Context) (float64, error), unit string) {
+// benchLoad is a stream of media through one lab. start makes it known to the gateway, if there is
+// one; push sends for a turn and returns what arrived.
+type benchLoad interface {
+	start(b *testing.B)
+	push(ctx context.Context) (float64, error)
+}
+
+// compare measures in turns a lab without and one with a gateway, and reports. Half way the two
+// change places, so that what distinguishes them is the gateway only.
+func compare(b *testing.B, cfg siteConfig, of func(*testing.B, *site) benchLoad, unit string) {
 	b.Helper()
+	labs := [2]*site{newSite(b, cfg), newSite(b, cfg)}
+	loads := [2]benchLoad{of(b, labs[0]), of(b, labs[1])}
 	for b.Loop() {
-		c, err := lab.Compare(b.Context(), benchRounds, set, measure)
-		if err != nil {
-			b.Fatal(err)
+		var c lab.Comparison
+		for with := range labs {
+			labs[1-with].stop(b)
+			labs[with].serve(b)
+			for _, l := range loads {
+				l.start(b)
+			}
+			on := false
+			half, err := lab.Compare(b.Context(), benchRounds, func(want bool) error { on = want; return nil },
+				func(ctx context.Context) (float64, error) {
+					if !on {
+						return loads[1-with].push(ctx)
+					}
+					v, err := loads[with].push(ctx)
+					return v, errors.Join(err, labs[with].followed(b))
+				})
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Logf("%s, half %d: %v", unit, with+1, half)
+			c.A, c.B = append(c.A, half.A...), append(c.B, half.B...)
 		}
-		b.ReportMetric(c.MedA, unit+"-without")
-		b.ReportMetric(c.MedB, unit+"-with")
-		b.ReportMetric(c.Ratio, "ratio")
-		b.ReportMetric(c.Low, "lowest-ratio")
-		b.ReportMetric(c.High, "highest-ratio")
-		b.Logf("%s: %v\nwithout %.4g\nwith    %.4g", unit, c, c.A, c.B)
+		reportRatio(b, c, unit)
 	}
 	b.ReportMetric(0, "ns/op") // how long the comparison took says nothing
 }
 
-// benchInterleaved: one session, frames of RTP as fast as TCP takes them.
-func benchInterleaved(b *testing.B, cfg siteConfig, wire bool) {
-	cfg.wire = wire
-	gw := newSite(b, cfg)
-	on := false
-	set := func(want bool) error {
-		if on = want; on {
-			gw.serve(b)
-		} else {
-			gw.stop(b)
-		}
-		return nil
+// reportRatio works the ratio out over all rounds.
+func reportRatio(b *testing.B, c lab.Comparison, unit string) {
+	ratios := make([]float64, len(c.A))
+	for i := range ratios {
+		ratios[i] = c.B[i] / c.A[i]
 	}
-	compare(b, set, func(ctx context.Context) (float64, error) {
-		r, err := gw.PushInterleaved(ctx, lab.TCPLoad{Duration: 500 * time.Millisecond})
-		if err == nil && on {
-			err = gw.followed(b, cfg.steer == "always")
-		}
-		return r.Mbit(), err
-	}, "Mbit/s")
+	middle := func(v []float64, part int) float64 { return slices.Sorted(slices.Values(v))[len(v)*part/4] }
+	b.ReportMetric(middle(c.A, 2), unit+"-without")
+	b.ReportMetric(middle(c.B, 2), unit+"-with")
+	b.ReportMetric(middle(ratios, 2), "ratio")
+	b.ReportMetric(middle(ratios, 1), "ratio-1st-quartile")
+	b.ReportMetric(middle(ratios, 3), "ratio-3rd-quartile")
+	b.Logf("%s: ratio %.3f, half of %d rounds between %.3f and %.3f", unit, middle(ratios, 2), len(ratios), middle(ratios, 1), middle(ratios, 3))
+}
+
+// interleaved is one session of frames of RTP, as fast as TCP takes them.
+type interleaved struct{ gw *site }
+
+func interleavedLoad(_ *testing.B, gw *site) benchLoad { return interleaved{gw} }
+
+func (interleaved) start(*testing.B) {}
+
+func (l interleaved) push(ctx context.Context) (float64, error) {
+	r, err := l.gw.PushInterleaved(ctx, lab.TCPLoad{Warmup: 50 * time.Millisecond, Duration: benchTurn})
+	return r.Mbit(), err
 }
 
 // followed checks that the session of a load was known and its media were seen: else there
 // was nothing to measure.
-func (s *site) followed(b *testing.B, steered bool) error {
+func (s *site) followed(b *testing.B) error {
 	var all []session.Record
 	if _, err := s.api.get(b.Context(), "/v1/sessions", &all); err != nil {
 		return err
@@ -107,7 +140,7 @@ func (s *site) followed(b *testing.B, steered bool) error {
 	for _, t := range r.Tracks {
 		packets += t.Packets
 	}
-	if r.Steered != steered || packets < 1000 {
+	if r.Steered != (s.cfg.steer == "always") || packets < 1000 {
 		return fmt.Errorf("the load was not followed: %+v", r)
 	}
 	return nil
@@ -120,43 +153,47 @@ const (
 	benchClientPort = 30000
 )
 
-// benchRTP: one session over UDP, packets as fast as one core sends them.
-func benchRTP(b *testing.B) {
-	gw := newSite(b, siteConfig{})
+// rtpUDP is one session over UDP, packets as fast as one core sends them.
+type rtpUDP struct {
+	gw      *site
+	server  *net.TCPListener
+	control net.Conn
+}
+
+func rtpLoad(b *testing.B, gw *site) benchLoad {
 	server, err := gw.Host(lab.MS).ListenTCP(b.Context(), netip.AddrPortFrom(gw.Addr(lab.MS), 554))
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { server.Close() })
+	l := &rtpUDP{gw: gw, server: server}
+	b.Cleanup(func() {
+		server.Close()
+		l.hangUp()
+	})
 	go answerAll(server)
-	var control net.Conn
-	hangUp := func() {
-		if control != nil {
-			control.Close()
-		}
+	return l
+}
+
+func (l *rtpUDP) hangUp() {
+	if l.control != nil {
+		l.control.Close()
 	}
-	b.Cleanup(hangUp)
-	on := false
-	set := func(want bool) (err error) {
-		hangUp()
-		if on = want; on {
-			gw.serve(b)
-		} else {
-			gw.stop(b)
-		}
-		control, err = setUp(b.Context(), gw, server.Addr().String())
-		return err
+}
+
+func (l *rtpUDP) start(b *testing.B) {
+	l.hangUp()
+	var err error
+	if l.control, err = setUp(b.Context(), l.gw, l.server.Addr().String()); err != nil {
+		b.Fatal(err)
 	}
-	compare(b, set, func(ctx context.Context) (float64, error) {
-		r, err := gw.PushRTP(ctx, lab.RTPLoad{
-			Server: netip.AddrPortFrom(gw.Addr(lab.MS), benchServerPort), Client: netip.AddrPortFrom(gw.Addr(phone), benchClientPort),
-			Flows: benchTracks, Duration: 500 * time.Millisecond,
-		})
-		if err == nil && on {
-			err = gw.followed(b, false)
-		}
-		return r.PPS(), err
-	}, "packets/s")
+}
+
+func (l *rtpUDP) push(ctx context.Context) (float64, error) {
+	r, err := l.gw.PushRTP(ctx, lab.RTPLoad{
+		Server: netip.AddrPortFrom(l.gw.Addr(lab.MS), benchServerPort), Client: netip.AddrPortFrom(l.gw.Addr(phone), benchClientPort),
+		Flows: benchTracks, Duration: benchTurn,
+	})
+	return r.PPS(), err
 }
 
 // answerAll is an RTSP server that sets up what it is asked for and sends nothing: the load
