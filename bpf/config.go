@@ -46,41 +46,29 @@ func DefaultConfig() Config {
 // Validate returns all that is wrong with c, joined; nil: Open will not refuse it for its form.
 func (c Config) Validate() error {
 	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	if len(c.LAN) == 0 {
-		bad("lan: no interface named")
-	}
-	if len(c.WAN) == 0 {
-		bad("wan: no interface named")
-	}
-	if len(c.Services) == 0 {
-		bad("services: no port named")
+	for _, x := range []struct {
+		bad  bool
+		text string
+	}{
+		{len(c.LAN) == 0, "lan: no interface named"},
+		{len(c.WAN) == 0, "wan: no interface named"},
+		{len(c.Services) == 0, "services: no port named"},
+		{c.IPv6Prefix < 1 || c.IPv6Prefix > 128, fmt.Sprintf("ipv6 prefix: %d is not in 1..128", c.IPv6Prefix)},
+		{bits.OnesCount32(c.Mark) != 1, fmt.Sprintf("mark: %#x is not exactly one bit", c.Mark)},
+		{c.Table < 1 || c.Table >= 253 && c.Table <= 255, fmt.Sprintf("table: %d is not a table of our own", c.Table)},
+		{c.RulePriority < 1 || c.RulePriority > 32765, fmt.Sprintf("rule priority: %d is not in 1..32765", c.RulePriority)},
+		{c.SampleInterval < 10*time.Millisecond || c.SampleInterval > time.Minute, fmt.Sprintf("sample interval: %v is not in 10ms..1m", c.SampleInterval)},
+		{c.MaxSubscribers == 0 || c.MaxFlows == 0, "map sizes: must not be 0"},
+		{c.RingBytes < 64<<10 || bits.OnesCount32(c.RingBytes) != 1, fmt.Sprintf("ring: %d is not a power of two of at least 65536", c.RingBytes)},
+	} {
+		if x.bad {
+			errs = append(errs, errors.New(x.text))
+		}
 	}
 	for port, s := range c.Services {
 		if port == 0 || s < ServiceRTSP || s > ServiceMMSH {
-			bad("services: port %d: %v is not a service", port, s)
+			errs = append(errs, fmt.Errorf("services: port %d: %v is not a service", port, s))
 		}
-	}
-	if c.IPv6Prefix < 1 || c.IPv6Prefix > 128 {
-		bad("ipv6 prefix: %d is not in 1..128", c.IPv6Prefix)
-	}
-	if bits.OnesCount32(c.Mark) != 1 {
-		bad("mark: %#x is not exactly one bit", c.Mark)
-	}
-	if c.Table < 1 || c.Table >= 253 && c.Table <= 255 {
-		bad("table: %d is not a table of our own", c.Table)
-	}
-	if c.RulePriority < 1 || c.RulePriority > 32765 {
-		bad("rule priority: %d is not in 1..32765", c.RulePriority)
-	}
-	if c.SampleInterval < 10*time.Millisecond || c.SampleInterval > time.Minute {
-		bad("sample interval: %v is not in 10ms..1m", c.SampleInterval)
-	}
-	if c.MaxSubscribers == 0 || c.MaxFlows == 0 {
-		bad("map sizes: must not be 0")
-	}
-	if c.RingBytes < 64<<10 || bits.OnesCount32(c.RingBytes) != 1 {
-		bad("ring: %d is not a power of two of at least 65536", c.RingBytes)
 	}
 	return errors.Join(errs...)
 }

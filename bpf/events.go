@@ -34,7 +34,7 @@ func (g *Gateway) Read(ctx context.Context, ev *Event) error {
 			g.events.stop()
 		}
 		g.events.ctx = ctx
-		g.events.stop = context.AfterFunc(ctx, func() { g.events.ring.Flush() }) // wakes a blocked read
+		g.events.stop = context.AfterFunc(ctx, func() { _ = g.events.ring.Flush() }) // wakes a blocked read
 	}
 	for {
 		if err := ctx.Err(); err != nil {

@@ -13,7 +13,7 @@ import (
 // kernel half has to agree with.
 type receiver struct {
 	seen             bool
-	max, bad         uint32 // sequence numbers; bad > 65535: none
+	bad              uint32 // sequence number; above 65535: none
 	ext, base        uint64
 	received         int64
 	lost             int64

@@ -30,7 +30,6 @@ type fakeKernel struct {
 	cuts  []string
 	media map[bpf.Flow]bpf.MediaStats
 	tcp   map[bpf.Flow]bpf.TCPStats
-	log   []string
 }
 
 func newFakeKernel() *fakeKernel {
