@@ -21,8 +21,10 @@ done
 root=$work/root
 mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/modules"
 cp "$cache/busybox-static/bin/busybox" "$root/bin/busybox"
-for m in veth sch_ingress cls_bpf tun dummy; do
-	find "$cache/$package/lib/modules" -name "$m.ko*" -exec cp {} "$root/modules/" \;
+n=10
+for m in veth sch_ingress cls_bpf tun llc stp garp mrp 8021q; do # in the order they need each other
+	n=$((n + 1))
+	find "$cache/$package/lib/modules" -name "$m.ko*" -exec cp {} "$root/modules/$n-$m.ko" \;
 done
 CGO_ENABLED=0 go test -c -o "$root/scas.test" .
 cp -r testdata "$root/testdata" 2>/dev/null || true

@@ -1,0 +1,200 @@
+package bpf
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"github.com/pion/rtp"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// TestWalkLive walks a real connection at full speed, in segments as large as the stack makes them.
+func TestWalkLive(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		l := newLab(t)
+		g := l.open(l.config())
+		must(t, g.Subscribe(netip.MustParseAddr(ueIP[family])))
+		ue, ms, f := l.connect(family, 554)
+		must(t, g.Channels(f, streamChannels))
+		isn, _ := g.TCPStats(f)
+		s := newStream(t, rand.New(rand.NewPCG(1, 4)), 4000, 1400, false)
+		got := make(chan []byte)
+		go func() {
+			b := make([]byte, len(s.bytes))
+			_, _ = io.ReadFull(ue, b)
+			got <- b
+		}()
+		send(t, ms, s.bytes)
+		if b := <-got; string(b) != string(s.bytes) {
+			t.Fatal("the stream was changed")
+		}
+		st, ok := g.TCPStats(f)
+		if !ok || !st.InStep || st.Gaps != 0 || len(st.Channels) != 2 {
+			t.Fatalf("record %+v; counters %s", st, nonZero(g.Stats()))
+		}
+		for i, c := range st.Channels {
+			want, count := s.newest(c.Channel, len(s.bytes))
+			if c.Packets != uint64(count) || c.Seq != want.packet.SequenceNumber || c.RTPTime != want.packet.Timestamp ||
+				c.FrameSeq != isn.ToTerminal.SYN.ISN+1+uint32(want.at) {
+				t.Errorf("channel %d: %+v, want %d frames, newest %+v", i, c, count, want.packet.Header)
+			}
+		}
+		if d := st.ToTerminal; d.Packets >= uint64(len(s.bytes)/1448) {
+			t.Logf("no merged segments: %d for %d bytes", d.Packets, len(s.bytes))
+		}
+		frames := 0
+		for range 2 { // the first of each channel at least
+			e := next(t, g, "frame", func(e *Event) bool { return e.Kind == EventFrame })
+			var p rtp.Packet
+			if p.Unmarshal(e.Payload) != nil || int(p.PayloadType) != 96+int(e.Channel)/2 {
+				t.Errorf("frame %+v, %+v", e, p.Header)
+			}
+			frames++
+		}
+	})
+}
+
+// openTUN makes a device without link header and returns its far end.
+func (s *space) openTUN(name string) *os.File {
+	s.tb.Helper()
+	var f *os.File
+	must(s.tb, s.do(func() error {
+		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return err
+		}
+		req, err := unix.NewIfreq(name)
+		if err != nil {
+			return err
+		}
+		req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, req); err != nil {
+			return err
+		}
+		f = os.NewFile(uintptr(fd), name)
+		return nil
+	}))
+	s.tb.Cleanup(func() { _ = f.Close() })
+	s.up(name)
+	return f
+}
+
+// TestBareDevice watches and steers a terminal behind a device without link header.
+func TestBareDevice(t *testing.T) {
+	for _, clsact := range []bool{false, true} {
+		l := newLab(t)
+		tun := l.gw.openTUN("tun0")
+		l.gw.addr("tun0", "10.99.0.1/24")
+		cfg := l.config()
+		cfg.LAN = append(cfg.LAN, "tun0")
+		cfg.ForceClsact = clsact
+		g := l.open(cfg)
+		terminal := netip.MustParseAddr("10.99.0.2")
+		must(t, g.Subscribe(terminal))
+		f := Flow{netip.AddrPortFrom(terminal, 40000), netip.MustParseAddrPort(msIP[0] + ":50000")}
+		must(t, g.WatchFlow(MediaFlow{Flow: f}))
+
+		ms := l.ms.udp(f.Server.String())
+		raw := packet(t, 96, 5, 6, 7)
+		_, err := ms.WriteToUDPAddrPort(raw, f.Terminal)
+		must(t, err)
+		e := next(t, g, "sample", func(*Event) bool { return true })
+		if e.Kind != EventRTP || e.Flow != f || string(e.Payload) != string(raw) {
+			t.Errorf("event %+v", e)
+		}
+
+		ln := l.listener(g, 0)
+		must(t, g.Arm(terminal))
+		syn := segment{flow: Flow{f.Terminal, netip.MustParseAddrPort(msIP[0] + ":554")}, flags: FlagSYN, seq: 1}.frame(t)[14:]
+		fixChecksums(t, syn)
+		_, err = tun.Write(syn)
+		must(t, err)
+		eventually(t, g, "the SYN is steered", func() bool { return g.Stats()["lan_in_steered"] == 1 })
+		readSYNACK(t, tun)
+		_ = ln
+	}
+}
+
+// fixChecksums fills in what a real stack checks.
+func fixChecksums(t *testing.T, raw []byte) {
+	t.Helper()
+	p := gopacket.NewPacket(raw, layers.LayerTypeIPv4, gopacket.Default)
+	ip, tcp := p.Layer(layers.LayerTypeIPv4).(*layers.IPv4), p.Layer(layers.LayerTypeTCP).(*layers.TCP)
+	must(t, tcp.SetNetworkLayerForChecksum(ip))
+	buf := gopacket.NewSerializeBuffer()
+	must(t, gopacket.SerializeLayers(buf, gopacket.SerializeOptions{ComputeChecksums: true, FixLengths: true}, ip, tcp))
+	copy(raw, buf.Bytes())
+}
+
+// readSYNACK waits for our listener's answer on the device.
+func readSYNACK(t *testing.T, tun *os.File) {
+	t.Helper()
+	must(t, tun.SetReadDeadline(time.Now().Add(deadline)))
+	b := make([]byte, 2000)
+	for {
+		n, err := tun.Read(b)
+		must(t, err)
+		p := gopacket.NewPacket(b[:n], layers.LayerTypeIPv4, gopacket.Default)
+		if tcp, ok := p.Layer(layers.LayerTypeTCP).(*layers.TCP); ok && tcp.SYN && tcp.ACK && tcp.Ack == 2 && tcp.SrcPort == 554 {
+			return
+		}
+	}
+}
+
+// TestVLANDevice steers on the VLAN's device, and only watches on the one below it.
+func TestVLANDevice(t *testing.T) {
+	l := newLab(t)
+	for _, s := range []*space{l.gw, l.ue} {
+		parent := map[*space]string{l.gw: "lan0", l.ue: "eth0"}[s]
+		err := s.nl.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "vlan7", ParentIndex: s.link(parent).Attrs().Index}, VlanId: 7})
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			t.Skip("this kernel has no VLAN devices (module 8021q)")
+		}
+		must(t, err)
+		s.up("vlan7")
+	}
+	l.gw.addr("vlan7", "10.78.7.1/24")
+	l.ue.addr("vlan7", "10.78.7.2/24")
+	_, toServer, err := net.ParseCIDR(msIP[0] + "/32")
+	must(t, err)
+	must(t, l.ue.nl.RouteAdd(&netlink.Route{Dst: toServer, Gw: net.ParseIP("10.78.7.1")}))
+	for _, c := range []struct {
+		device string
+		steer  bool
+	}{{"lan0", false}, {"vlan7", true}} {
+		t.Run(c.device, func(t *testing.T) {
+			cfg := l.config()
+			cfg.LAN = []string{c.device}
+			g := l.open(cfg)
+			ln := l.listener(g, 0)
+			terminal := netip.MustParseAddr("10.78.7.2")
+			must(t, g.Subscribe(terminal))
+			must(t, g.Arm(terminal))
+			server := msIP[0] + ":8554"
+			sln := l.ms.listen(server)
+			ue, err := l.ue.dial("10.78.7.2:0", server)
+			must(t, err)
+			at := sln
+			if c.steer {
+				at = ln
+			}
+			peer := accept(t, at)
+			echo(t, ue, peer)
+			s := g.Stats()
+			if (s["steer_tagged"] > 0) == c.steer || (s["event_tcp"] > 0) == c.steer {
+				t.Errorf("counters %s", nonZero(s))
+			}
+			must(t, sln.Close())
+			must(t, g.Close())
+		})
+	}
+}
