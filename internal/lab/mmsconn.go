@@ -1,0 +1,279 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// mmsConn is one connection of MMST. What the viewer asks is answered in one goroutine; packets
+// of the film come from another, which StopPlaying waits for.
+type mmsConn struct {
+	s    *MMSServer
+	conn *net.TCPConn
+	x    *mmsSession
+	born time.Time
+
+	send sync.Mutex // one message or packet at a time; guards seq
+	seq  uint16
+
+	op      sync.Mutex // guards the fields below
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when the sender has ended
+	inc     uint8         // of the StartPlaying that is served
+	sent    uint8         // AFFlags of the next packet; goes on after a seek
+	header  bool          // was sent
+	closing *time.Timer   // at the end of the film
+}
+
+const splitAt = 20 // SplitReplies: bytes of the first segment
+
+// serveTCP answers one viewer until its connection ends.
+func (s *MMSServer) serveTCP(conn *net.TCPConn) {
+	c := &mmsConn{s: s, conn: conn, born: time.Now()}
+	remote := conn.RemoteAddr().(*net.TCPAddr).AddrPort()
+	x, gone := s.session(remote, c)
+	c.x = x
+	defer gone()
+	ctx, cancel := context.WithCancel(s.ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { c.pings(ctx) })
+	r := bufio.NewReader(conn)
+	for {
+		m, err := readMMS(r)
+		if err != nil || !c.handle(m) {
+			break
+		}
+	}
+	cancel()
+	conn.Close()
+	c.op.Lock()
+	c.stop()
+	if c.closing != nil {
+		c.closing.Stop()
+	}
+	c.op.Unlock()
+	wg.Wait()
+}
+
+// reply sends one message in one write.
+func (c *mmsConn) reply(mid uint32, fields ...any) {
+	c.send.Lock()
+	defer c.send.Unlock()
+	b := buildMMS(mid, c.seq, uint64(time.Since(c.born).Milliseconds()), c.s.cfg.SpecChunkCount, fields...)
+	c.seq++
+	if c.s.cfg.SplitReplies {
+		_, _ = c.conn.Write(b[:splitAt])
+		time.Sleep(30 * time.Millisecond) // so that it is a segment of its own
+		b = b[splitAt:]
+	}
+	_, _ = c.conn.Write(b) // who does not read is gone soon
+}
+
+func (c *mmsConn) pings(ctx context.Context) {
+	tick := time.NewTicker(c.s.cfg.Ping)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		c.op.Lock()
+		ready := c.header
+		c.op.Unlock()
+		if ready {
+			c.reply(midPing, uint32(0), uint32(0))
+		}
+	}
+}
+
+// handle answers one message; false ends the connection.
+func (c *mmsConn) handle(m mmsMessage) bool {
+	name := requestName(m.mid)
+	hr := uint32(c.s.books.refused(name))
+	var head []string
+	note := func(field string, value any) { head = append(head, fmt.Sprintf("%s: %v", field, value)) }
+	more := true
+	switch m.mid {
+	case midConnect:
+		note("SubscriberName", m.text(52))
+		c.x.change(func(st *ServerSession) { st.UserAgent = m.text(52) })
+		const version = "9.01.01.3814"
+		c.reply(midReportConnected, hr, uint32(noPacketPair), uint32(macToViewerRevision), uint32(viewerToMacRevision), 1.0,
+			uint32(1), uint32(1), uint32(0x8000), uint32(0x989680), uint32(len(version)+1), uint32(0), uint32(0), uint32(0), version)
+	case midFunnelInfo:
+		c.reply(midReportFunnelInfo, hr, uint32(noPacketPair), uint32(8), uint32(1), uint32(0x10000),
+			uint32(c.s.ids.Load()), uint32(0), uint32(1), uint32(0), uint32(0))
+	case midConnectFunnel:
+		note("FunnelName", m.text(60))
+		if funnelUDP(m.text(60)) && hr == 0 {
+			hr = accessDenied
+		}
+		if hr != 0 {
+			c.reply(midReportNoFunnel, hr, uint32(0))
+		} else {
+			c.reply(midReportFunnel, hr, uint32(0), uint32(0), "Funnel Of The Gods")
+		}
+	case midOpenFile:
+		note("FileName", m.text(56))
+		hr = c.openFile(m, hr)
+	case midReadBlock:
+		c.readBlock(m, hr)
+	case midStreamSwitch:
+		c.reply(midReportSwitch, hr, uint32(0))
+	case midStartPlaying, midStriding:
+		note("Position", strconv.FormatFloat(m.f64(48), 'f', -1, 64))
+		note("ASFOffset", m.u32(56))
+		note("LocationID", m.u32(60))
+		note("PlayIncarnation", m.u32(68))
+		head = append(head, c.play(m, hr)...)
+	case midStopPlaying:
+		c.op.Lock()
+		c.stop()
+		c.reply(midEndOfStream, hr, m.u32(44))
+		c.op.Unlock()
+	case midCloseFile:
+		more = false
+	}
+	e := c.x.event(ServerRequest)
+	e.Method, e.Head, e.Status = name, head, int(hr)
+	c.s.books.log.add(e)
+	return more
+}
+
+// openFile describes the film, or says why not.
+func (c *mmsConn) openFile(m mmsMessage, hr uint32) uint32 {
+	name := m.text(56)
+	if hr == 0 && c.s.missing(name) {
+		hr = fileNotFound
+	}
+	c.x.change(func(st *ServerSession) { st.URL = "mms://" + c.s.Addr().String() + "/" + name })
+	a := c.s.film
+	duration, packets, attributes := a.Duration.Seconds(), uint64(len(a.Packets)), uint32(attrSeek|attrStride)
+	if c.s.cfg.Broadcast {
+		duration, packets, attributes = 0, 0, attrBroadcast
+	}
+	if hr != 0 {
+		c.reply(midReportOpenFile, hr, m.u32(40), make([]byte, 104))
+		return hr
+	}
+	c.reply(midReportOpenFile, hr, m.u32(40), uint32(1), uint32(0), uint32(0), attributes, duration,
+		uint32(math.Ceil(duration)), make([]byte, 16), uint32(a.PacketSize), packets, uint32(a.BitRate),
+		uint32(len(c.s.header)), make([]byte, 36))
+	return hr
+}
+
+// readBlock sends the header of the film in data packets.
+func (c *mmsConn) readBlock(m mmsMessage, hr uint32) {
+	inc := m.u32(80)
+	c.reply(midReportReadBlock, hr, inc, uint32(0))
+	if hr != 0 {
+		return
+	}
+	piece := c.s.cfg.HeaderPiece
+	if piece <= 0 || piece > c.s.film.PacketSize {
+		piece = c.s.film.PacketSize
+	}
+	rest := c.s.header
+	for i := uint32(0); len(rest) > 0; i++ {
+		n := min(piece, len(rest))
+		flags := uint8(mmsHeaderMore)
+		if n == len(rest) {
+			flags = mmsHeaderLast
+		}
+		if c.put(appendMMSData(nil, i, uint8(inc), flags, rest[:n])) != nil {
+			return
+		}
+		rest = rest[n:]
+	}
+	c.op.Lock()
+	c.header = true
+	c.op.Unlock()
+}
+
+// put sends a data packet.
+func (c *mmsConn) put(b []byte) error {
+	c.send.Lock()
+	defer c.send.Unlock()
+	_, err := c.conn.Write(b)
+	return err
+}
+
+// play starts the film, also where it already plays: that is a seek.
+func (c *mmsConn) play(m mmsMessage, hr uint32) []string {
+	c.op.Lock()
+	defer c.op.Unlock()
+	c.stop()
+	reply := uint32(midReportStarted)
+	if m.mid == midStriding {
+		reply = midReportStriding
+	}
+	c.inc = uint8(m.u32(68))
+	c.reply(reply, hr, m.u32(68), uint32(1), uint32(0), make([]byte, 12))
+	if hr != 0 {
+		return nil
+	}
+	if c.closing != nil {
+		c.closing.Stop()
+	}
+	ctx, cancel := context.WithCancel(c.s.ctx)
+	done, inc := make(chan struct{}), c.inc
+	w := &mmsSender{
+		s: c.s, x: c.x, ctx: ctx, start: c.s.start(startOf(m)), count: c.sent, put: c.put,
+		frame: func(n int, flags uint8, b []byte) []byte { return appendMMSData(nil, uint32(n), inc, flags, b) },
+	}
+	c.s.wg.Go(func() {
+		ended := w.run()
+		close(done)
+		if ended {
+			c.ended(done)
+		}
+	})
+	c.done = done
+	c.cancel = func() {
+		cancel()
+		<-done
+		c.sent = w.count
+	}
+	return startHead(w.start)
+}
+
+// stop ends the sender, if any, and waits for it. op is held.
+func (c *mmsConn) stop() {
+	if c.cancel != nil {
+		c.cancel()
+		c.cancel, c.done = nil, nil
+	}
+}
+
+// ended says that the film is over, unless something else was started meanwhile.
+func (c *mmsConn) ended(done chan struct{}) {
+	c.op.Lock()
+	defer c.op.Unlock()
+	if c.done != done {
+		return
+	}
+	if !c.s.cfg.NoEOS {
+		c.reply(midEndOfStream, uint32(0), uint32(c.inc))
+	}
+	c.s.books.log.add(c.x.event(ServerEnd))
+	if linger := c.s.cfg.Linger; linger > 0 {
+		c.closing = time.AfterFunc(linger, func() { _ = c.conn.CloseWrite() })
+	}
+}
+
+// interrupt stops the film and says EndOfStream.
+func (c *mmsConn) interrupt(hr uint32) {
+	c.op.Lock()
+	defer c.op.Unlock()
+	if c.done != nil {
+		c.stop()
+		c.reply(midEndOfStream, hr, uint32(c.inc))
+	}
+}
