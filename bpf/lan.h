@@ -135,45 +135,81 @@ INLINE int tcp_hook(struct __sk_buff *skb, const struct packet *p, const struct 
 	return tcp_watch(skb, p, k, f, dir, now);
 }
 
-/* The work on a packet of a service port or a possible media flow. */
-INLINE int flow_packet(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, __u32 sub_flags,
-		       const enum dir dir)
+/* True when the datagram can be nobody's media: RTP and RTCP begin with version 2 (RFC 3550 §5.1),
+ * QUIC, DTLS, WireGuard and three in four others do not. */
+INLINE bool is_no_media(struct __sk_buff *skb, const struct packet *p)
 {
-	__u64 now = bpf_ktime_get_ns();
-	int out;
+	__u8 first;
 
+	return !p->len || READ(skb, p->off, &first) || first >> 6 != 2;
+}
+
+/* The way of a subscriber's datagram. What is known of it moves to the scratch map: the verifier
+ * forgets by which way it got there, or it would follow each way to the end. */
+INLINE int udp_packet(struct __sk_buff *skb, const struct packet *p, __u32 sub_flags, const enum dir dir)
+{
+	bool none = !(sub_flags & SUB_MEDIA) || is_no_media(skb, p);
+	struct media *m = 0;
+	int out = OUTCOME_OTHER_UDP;
+	struct scratch *s;
+	__u64 now;
+
+	if (none && !(sub_flags & SUB_CUT))
+		return OUTCOME_OTHER_UDP;
+	s = scratch();
+	if (!s)
+		return OUTCOME_OTHER_UDP;
+	make_key(p, dir, &s->k);
+	if (!none)
+		m = bpf_map_lookup_elem(&media_flows, &s->k);
+	if (!m && !(sub_flags & (SUB_CUT | SUB_LEARN)))
+		return OUTCOME_OTHER_UDP;
+	s->p = *p;
+	now = bpf_ktime_get_ns();
 	if (!(sub_flags & SUB_ON))
 		out = OUTCOME_STRANGER;
-	else if (p->proto == IPPROTO_UDP)
-		out = media_hook(skb, p, k, sub_flags, dir, now);
 	else
-		out = service_of(k->server_port) ? tcp_hook(skb, p, k, sub_flags, dir, now) : OUTCOME_OTHER_TCP;
-	if (sub_flags & SUB_CUT && is_cut(k, dir, now))
+		out = media_hook(skb, &s->p, &s->k, m, sub_flags, dir, now);
+	if (sub_flags & SUB_CUT && is_cut(&s->k, dir, now))
 		return OUTCOME_CUT; /* after it was counted: what its sender acknowledged stays known */
 	return out;
 }
 
-/* The way of a subscriber's packet: what it was for. What is known of it moves to the scratch map:
- * the verifier forgets by which way it got there, or it would follow each way to the end. */
+/* The way of a subscriber's TCP segment. */
+INLINE int tcp_packet(struct __sk_buff *skb, const struct packet *p, __u32 sub_flags, const enum dir dir)
+{
+	enum service service = service_of(dir == TO_SERVER ? p->dport : p->sport);
+	int out = OUTCOME_OTHER_TCP;
+	struct scratch *s;
+	__u64 now;
+
+	if (!(sub_flags & SUB_CUT) && !service)
+		return OUTCOME_OTHER_TCP;
+	s = scratch();
+	if (!s)
+		return OUTCOME_OTHER_TCP;
+	make_key(p, dir, &s->k);
+	s->p = *p;
+	now = bpf_ktime_get_ns();
+	if (!(sub_flags & SUB_ON))
+		out = OUTCOME_STRANGER;
+	else if (service)
+		out = tcp_hook(skb, &s->p, &s->k, sub_flags, dir, now);
+	if (sub_flags & SUB_CUT && is_cut(&s->k, dir, now))
+		return OUTCOME_CUT;
+	return out;
+}
+
+/* The way of a subscriber's packet: what it was for. */
 INLINE int subscriber_packet(struct __sk_buff *skb, struct packet *p, __u32 sub_flags, const enum dir dir)
 {
 	int out = parse_transport(skb, p);
-	struct scratch *s;
 
 	if (out != OUTCOMES)
 		return out;
-	if (p->proto == IPPROTO_TCP) {
-		if (!(sub_flags & SUB_CUT) && !service_of(dir == TO_SERVER ? p->dport : p->sport))
-			return OUTCOME_OTHER_TCP;
-	} else if (!(sub_flags & (SUB_CUT | SUB_MEDIA))) {
-		return OUTCOME_OTHER_UDP;
-	}
-	s = scratch();
-	if (!s)
-		return OUTCOME_MALFORMED;
-	s->p = *p;
-	make_key(p, dir, &s->k);
-	return flow_packet(skb, &s->p, &s->k, sub_flags, dir);
+	if (p->proto == IPPROTO_TCP)
+		return tcp_packet(skb, p, sub_flags, dir);
+	return udp_packet(skb, p, sub_flags, dir);
 }
 
 /* Either LAN hook. */

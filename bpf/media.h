@@ -175,13 +175,12 @@ INLINE struct media *media_learn(struct __sk_buff *skb, const struct packet *p, 
 	return bpf_map_lookup_elem(&media_flows, k);
 }
 
-/* Works on a subscriber's UDP packet of the flow k. */
-INLINE int media_hook(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, __u32 sub_flags,
-		      const enum dir dir, __u64 now)
+/* Works on a subscriber's UDP packet of the flow k. m: its record, none when it is not known. */
+INLINE int media_hook(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, struct media *m,
+		      __u32 sub_flags, const enum dir dir, __u64 now)
 {
-	struct datagram g = {.skb = skb, .p = p, .k = k, .now = now, .off = p->off, .len = p->len, .left = p->len};
+	struct datagram g = {.skb = skb, .p = p, .k = k, .m = m, .now = now, .off = p->off, .len = p->len, .left = p->len};
 
-	g.m = bpf_map_lookup_elem(&media_flows, k);
 	if (!g.m && dir == TO_TERMINAL && sub_flags & SUB_LEARN)
 		g.m = media_learn(skb, p, k);
 	if (!g.m)
