@@ -72,19 +72,19 @@ const (
 // Decoder reads signalling and media and keeps the sessions in them. Not safe for concurrent
 // use.
 type Decoder struct {
-	cfg      Config
-	sink     Sink
-	exact    func(*sess) // reads what is counted elsewhere, before a session ends; nil: nothing is
-	conns    map[bpf.Flow]*conn
-	sessions map[sessKey]*sess
-	byID     map[string]*sess
-	media    map[bpf.Flow]mediaFlow // UDP, RTP and RTCP
-	learning map[bpf.Flow]mediaFlow // the same with server port 0: not known yet
-	contents map[contentKey]*content
-	tunnels  map[string]bpf.Flow // x-sessioncookie -> the GET connection
-	ids      uint64
-	swept    time.Time
-	stats    Stats
+	cfg       Config
+	sink      Sink
+	exact     func(*sess) // reads what is counted elsewhere, before a session ends; nil: nothing is
+	conns     map[bpf.Flow]*conn
+	sessions  map[sessKey]*sess
+	byID      map[string]*sess
+	media     map[bpf.Flow]mediaFlow // UDP, RTP and RTCP
+	learning  map[bpf.Flow]mediaFlow // the same with server port 0: not known yet
+	contents  map[contentKey]*content
+	protocols []protocol
+	ids       uint64
+	swept     time.Time
+	stats     Stats
 }
 
 type contentKey struct {
@@ -105,13 +105,13 @@ func NewDecoder(cfg Config, sink Sink) *Decoder {
 	}
 	return &Decoder{
 		cfg: cfg, sink: sink,
-		conns:    map[bpf.Flow]*conn{},
-		sessions: map[sessKey]*sess{},
-		byID:     map[string]*sess{},
-		media:    map[bpf.Flow]mediaFlow{},
-		learning: map[bpf.Flow]mediaFlow{},
-		contents: map[contentKey]*content{},
-		tunnels:  map[string]bpf.Flow{},
+		conns:     map[bpf.Flow]*conn{},
+		sessions:  map[sessKey]*sess{},
+		byID:      map[string]*sess{},
+		media:     map[bpf.Flow]mediaFlow{},
+		learning:  map[bpf.Flow]mediaFlow{},
+		contents:  map[contentKey]*content{},
+		protocols: protocols(),
 	}
 }
 
@@ -199,20 +199,11 @@ func (d *Decoder) conn(f bpf.Flow, at time.Time, fresh bool) *conn {
 	return c
 }
 
-// closed handles FIN and RST. A terminal that closes has left; a server that closes may go
-// on sending media.
+// closed handles FIN and RST.
 func (d *Decoder) closed(c *conn, dir bpf.Dir, reset bool, at time.Time) {
 	c.half(dir).closed = true
-	gone := dir == bpf.ToServer || reset
-	for _, s := range c.sessions {
-		if s.control != c.flow {
-			continue
-		}
-		if gone || s.rec.Transport != session.UDP {
-			d.end(s, at)
-		} else {
-			s.serving = true
-		}
+	if c.talk != nil {
+		c.talk.closed(dir, reset, at)
 	}
 	if c.toServer.closed && c.toViewer.closed || reset {
 		d.forget(c, at)
@@ -221,10 +212,8 @@ func (d *Decoder) closed(c *conn, dir bpf.Dir, reset bool, at time.Time) {
 
 // forget drops a connection; its sessions stay until they end.
 func (d *Decoder) forget(c *conn, at time.Time) {
-	for _, s := range c.sessions {
-		if s.control == c.flow && (s.rec.Opaque || s.rec.Transport != session.UDP) {
-			d.end(s, at)
-		}
+	if c.talk != nil {
+		c.talk.forgotten(at)
 	}
 	delete(d.conns, c.flow)
 }

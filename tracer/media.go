@@ -102,24 +102,10 @@ func (d *Decoder) Frame(f bpf.Flow, dir bpf.Dir, ch uint8, payload []byte, at ti
 }
 
 // Tail takes the end of a server's segment on connection f, cut anywhere, and looks for the
-// newest RTP header in it. It reports whether there was one.
+// newest media in it. It reports whether there were any.
 func (d *Decoder) Tail(f bpf.Flow, b []byte, at time.Time) bool {
 	c, ok := d.conns[f]
-	if !ok {
-		return false
-	}
-	for i := len(b) - 16; i >= 0; i-- {
-		if b[i] != '$' {
-			continue
-		}
-		x, ok := c.channels[b[i+1]]
-		if ok && !x.rtcp && x.t.signature(b[i+4:]) {
-			x.t.sampled = true
-			d.packet(mediaFlow(x), bpf.ToTerminal, b[i+4:], at)
-			return true
-		}
-	}
-	return false
+	return ok && c.talk != nil && c.talk.tail(b, at)
 }
 
 // signature reports whether b begins with an RTP header of the track: version, payload type

@@ -137,7 +137,7 @@ func (d *Decoder) rewatch(s *sess, t *track, y savedTrack) {
 		if c == nil {
 			return
 		}
-		c.speaks = speaksRTSP
+		c.speaks, c.talk = speaksOurs, &rtspDialogue{d, c}
 		c.userAgent = deref(s.rec.UserAgent)
 		if !c.has(s) {
 			c.sessions = append(c.sessions, s)
