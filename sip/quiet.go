@@ -1,0 +1,63 @@
+package sip
+
+import (
+	"context"
+	"log/slog"
+
+	gosip "github.com/emiago/sipgo/sip"
+)
+
+// quietHandler takes what sipgo logs: it counts errors and lets texts through at debug level
+// only, without their attributes, which hold whole messages and with them credentials.
+type quietHandler struct {
+	to    slog.Handler
+	count *counters
+}
+
+func quietLogger(log *slog.Logger, c *counters) *slog.Logger {
+	return slog.New(quietHandler{to: log.Handler(), count: c})
+}
+
+// Enabled lets errors through to be counted.
+func (h quietHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelError || level >= slog.LevelInfo && h.to.Enabled(ctx, slog.LevelDebug)
+}
+
+// Handle counts and passes on the bare text.
+func (h quietHandler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelError {
+		if r.Message == "failed to parse" {
+			h.count.add("unparsed")
+		} else {
+			h.count.add("stack_errors")
+		}
+	}
+	if !h.to.Enabled(ctx, slog.LevelDebug) {
+		return nil
+	}
+	out := slog.NewRecord(r.Time, slog.LevelDebug, "sip stack", r.PC)
+	out.AddAttrs(slog.String("text", r.Message))
+	return h.to.Handle(ctx, out)
+}
+
+// WithAttrs drops the attributes.
+func (h quietHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
+
+// WithGroup drops the group.
+func (h quietHandler) WithGroup(string) slog.Handler { return h }
+
+// lenientParsers are sipgo's header parsers, but what one cannot read stays as text: the
+// getter returns nil then and check answers, instead of silence.
+func lenientParsers() map[string]gosip.HeaderParser {
+	out := map[string]gosip.HeaderParser{}
+	for name, parse := range gosip.DefaultHeadersParser() {
+		out[name] = func(key []byte, text string) (gosip.Header, error) {
+			h, err := parse(key, text)
+			if err == nil || err.Error() == "comma detected" {
+				return h, err
+			}
+			return gosip.NewHeader(string(key), text), nil
+		}
+	}
+	return out
+}

@@ -1,0 +1,97 @@
+package sip
+
+import (
+	"net"
+	"net/netip"
+	"sync"
+)
+
+// maxPeers is how many source addresses sipgo may remember on one UDP socket before it is
+// made to forget them all: it never prunes by itself (ims-sip 6.4).
+const maxPeers = 16384
+
+// packetConn is a UDP socket that hands sipgo whole, plain messages of peers that may speak.
+type packetConn struct {
+	net.PacketConn
+	s *stack
+	l *listener
+
+	seen map[netip.AddrPort]struct{} // only touched by the one reader
+
+	mu   sync.Mutex
+	done bool
+}
+
+func newPacketConn(s *stack, l *listener, pc net.PacketConn) *packetConn {
+	return &packetConn{PacketConn: pc, s: s, l: l, seen: map[netip.AddrPort]struct{}{}}
+}
+
+// ReadFrom returns the next message that may be parsed. It returns net.ErrClosed when sipgo
+// shall begin anew with an empty memory of peers; the socket stays open.
+func (c *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	if len(c.seen) >= maxPeers {
+		c.seen = map[netip.AddrPort]struct{}{}
+		return 0, nil, net.ErrClosed
+	}
+	for {
+		n, addr, err := c.PacketConn.ReadFrom(b)
+		if err != nil {
+			return n, addr, err
+		}
+		c.s.count.add("datagrams")
+		u, ok := addr.(*net.UDPAddr)
+		if !ok {
+			continue
+		}
+		peer := u.AddrPort()
+		if !c.s.admit(c.l, peer.Addr().Unmap()) {
+			continue
+		}
+		if n >= len(b) || n > c.s.cfg.Limits.Datagram {
+			c.s.count.add("long_datagrams")
+			continue
+		}
+		v := scrub(b[:n], c.s.cfg.Limits.Header)
+		if v.reason != "" {
+			c.s.count.add(v.reason)
+		}
+		if v.answer != nil {
+			_, _ = c.WriteTo(v.answer, addr)
+		}
+		if v.data == nil || len(v.data) > len(b) {
+			continue
+		}
+		c.seen[peer] = struct{}{}
+		return copy(b, v.data), addr, nil
+	}
+}
+
+// Close closes the socket.
+func (c *packetConn) Close() error {
+	c.mu.Lock()
+	c.done = true
+	c.mu.Unlock()
+	return c.PacketConn.Close()
+}
+
+func (c *packetConn) closed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done
+}
+
+// admit reports whether a packet from peer is looked at; what is not is counted.
+func (s *stack) admit(l *listener, peer netip.Addr) bool {
+	if l.core && s.trust.believes(l.network, peer) {
+		return true
+	}
+	if !s.hears(l) && s.cfg.Refuse == "silent" {
+		s.count.add("untrusted")
+		return false
+	}
+	if !s.sources.take(peer) {
+		s.count.add("rate_limited")
+		return false
+	}
+	return true
+}
