@@ -7,6 +7,8 @@ LINT     := $(BIN)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.1.4
 FUZZTIME ?= 30s
 PKGS     := ./...
+# Packages whose tests watch real players in real time: one after the other.
+ALONE    := /cmd/scas$$|/internal/lab/peers$$
 
 # What the tests and the generator need beyond Go; the demo and the program need none of it.
 APT_BUILD := clang-16 llvm-16
@@ -35,7 +37,8 @@ build: ## build the program; needs nothing but Go
 test: deps lint check-generated race fuzz ## everything: lint, generated code, all tests as root with real peers, fuzzing
 
 race: deps ## all tests with the race detector, root tests and real peers included
-	SCAS_PRIV=1 $(GO) test -race -timeout 30m $(PKGS)
+	SCAS_PRIV=1 $(GO) test -race -timeout 30m $$($(GO) list $(PKGS) | grep -vE '$(ALONE)')
+	SCAS_PRIV=1 $(GO) test -race -timeout 30m -p 1 $$($(GO) list $(PKGS) | grep -E '$(ALONE)')
 
 test-unit: ## the tests that need neither root nor other programs
 	$(GO) test $(PKGS)
