@@ -54,6 +54,7 @@ func BenchmarkPrograms(b *testing.B) {
 		{"other TCP out", prog(progLANOut), segment{flow: benchFlow(443), dir: ToTerminal, payload: rtpPacket}.frame(b)},
 		{"other UDP in", prog(progLANIn), udpFrame(b, media.Terminal, netip.AddrPortFrom(benchMS, 443), rtpPacket)},
 		{"other UDP out", prog(progLANOut), udpFrame(b, netip.AddrPortFrom(benchMS, 443), media.Terminal, rtpPacket)},
+		{"QUIC out", prog(progLANOut), udpFrame(b, netip.AddrPortFrom(benchMS, 443), media.Terminal, append([]byte{0x4f}, rtpPacket...))},
 		{"RTP out", prog(progLANOut), down(media, rtpPacket)},
 		{"RTP out IPv6", prog(progLANOut), down(media6, rtpPacket)},
 		{"TCP ACK in", prog(progLANIn), segment{flow: quiet, seq: 2, ack: 1, options: ts}.frame(b)},

@@ -32,6 +32,7 @@ INLINE void set_channel(struct walk *w, const struct channel_spec *spec)
 	ch->number = spec->number;
 	ch->pt = spec->pt;
 	ch->clock_rate = spec->clock_rate;
+	ch->ticks = ticks_of(spec->clock_rate);
 	if (spec->ssrc && spec->ssrc != ch->ssrc) {
 		ch->ssrc = spec->ssrc;
 		ch->flags = CHANNEL_SSRC;
@@ -42,11 +43,10 @@ INLINE void set_channel(struct walk *w, const struct channel_spec *spec)
 INLINE struct walk *walk_create(const struct flow_key *k)
 {
 	__u32 zero = 0;
-	__u64 *fresh = bpf_map_lookup_elem(&command_scratch, &zero);
+	__u64 *fresh = bpf_map_lookup_elem(&zeroes, &zero);
 
 	if (!fresh)
 		return 0;
-	__builtin_memset(fresh, 0, sizeof(struct walk));
 	if (bpf_map_update_elem(&walks, k, fresh, BPF_NOEXIST))
 		return 0;
 	return bpf_map_lookup_elem(&walks, k);

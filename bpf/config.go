@@ -22,6 +22,7 @@ type Config struct {
 	MaxSubscribers uint32             // default 65536
 	MaxFlows       uint32             // of TCP connections, and as many of UDP media flows; default 131072
 	RingBytes      uint32             // of the ring buffer, a power of two of at least 64 KiB; default 8 MiB
+	CopyRate       uint32             // bytes of server payload copied in a second, node-wide; default 64 MiB
 	ForceClsact    bool               // use clsact even where TCX is available (tests)
 	Log            *slog.Logger       // nil: slog.Default
 }
@@ -40,6 +41,7 @@ func DefaultConfig() Config {
 		MaxSubscribers: 65536,
 		MaxFlows:       131072,
 		RingBytes:      8 << 20,
+		CopyRate:       64 << 20,
 	}
 }
 
@@ -58,7 +60,7 @@ func (c Config) Validate() error {
 		{c.Table < 1 || c.Table >= 253 && c.Table <= 255, fmt.Sprintf("table: %d is not a table of our own", c.Table)},
 		{c.RulePriority < 1 || c.RulePriority > 32765, fmt.Sprintf("rule priority: %d is not in 1..32765", c.RulePriority)},
 		{c.SampleInterval < 10*time.Millisecond || c.SampleInterval > time.Minute, fmt.Sprintf("sample interval: %v is not in 10ms..1m", c.SampleInterval)},
-		{c.MaxSubscribers == 0 || c.MaxFlows == 0, "map sizes: must not be 0"},
+		{c.MaxSubscribers == 0 || c.MaxFlows == 0 || c.CopyRate == 0, "map sizes and copy rate: must not be 0"},
 		{c.RingBytes < 64<<10 || bits.OnesCount32(c.RingBytes) != 1, fmt.Sprintf("ring: %d is not a power of two of at least 65536", c.RingBytes)},
 	} {
 		if x.bad {

@@ -111,6 +111,23 @@ func TestCopyBounds(t *testing.T) {
 	}
 }
 
+// TestCopyRate: the node copies so many bytes a second, whatever the number of connections.
+func TestCopyRate(t *testing.T) {
+	b := newBench(t, func(cfg *Config) { cfg.CopyRate = 10_000 })
+	f := b.connect(554)
+	part := bytes.Repeat([]byte("x"), 3000)
+	eventually(t, b.Gateway, "the limit is met", func() bool { // a second may end on the way
+		st, _ := b.TCPStats(f)
+		b.tcp(segment{flow: f, seq: st.ToServer.HighestSeq, payload: []byte("request")})
+		for range 5 {
+			b.tcp(segment{flow: f, dir: ToTerminal, seq: st.ToTerminal.HighestSeq, payload: part})
+		}
+		b.drain()
+		st, _ = b.TCPStats(f)
+		return b.Stats()["copy_rate_limit"] > 0 && st.Lossy && !st.Copying
+	})
+}
+
 // TestUploadBound: a terminal cannot fill the ring buffer.
 func TestUploadBound(t *testing.T) {
 	b := newBench(t)
@@ -129,13 +146,7 @@ func TestUploadBound(t *testing.T) {
 
 // TestRingFull: a full ring buffer is counted and shown on the flow, and nothing else happens.
 func TestRingFull(t *testing.T) {
-	root(t)
-	b := &bench{tb: t}
-	cfg := DefaultConfig()
-	cfg.LAN, cfg.WAN, cfg.RingBytes = []string{"lan0"}, []string{"wan0"}, 64<<10
-	b.Gateway = newGateway(cfg)
-	must(t, b.load(false))
-	t.Cleanup(func() { must(t, b.Close()) })
+	b := newBench(t, func(cfg *Config) { cfg.RingBytes = 64 << 10 })
 	must(t, b.Subscribe(benchUE))
 	f := benchFlow(554)
 	part := bytes.Repeat([]byte("x"), 3000)

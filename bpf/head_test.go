@@ -204,3 +204,28 @@ func TestJitter(t *testing.T) {
 		})
 	}
 }
+
+// TestJumpHeldBack: news that come too soon after a sample go up with a later packet, not never.
+func TestJumpHeldBack(t *testing.T) {
+	b := newBench(t, func(cfg *Config) { cfg.SampleInterval = 10 * time.Second })
+	must(t, b.Subscribe(benchUE))
+	f := benchFlow(5000)
+	must(t, b.WatchFlow(MediaFlow{Flow: f}))
+	seq := uint16(0)
+	sendNext := func(rtptime uint32) []Event {
+		seq++
+		b.run(progLANOut, udpFrame(t, f.Server, f.Terminal, packet(t, 96, seq, rtptime, 1)))
+		return b.drain()
+	}
+	if evs := sendNext(0); len(evs) != 1 {
+		t.Fatalf("first packet: %d events", len(evs))
+	}
+	start := time.Now()
+	if evs := sendNext(50_000_000); len(evs) != 0 && time.Since(start) < 600*time.Millisecond {
+		t.Errorf("jump at once: %d events", len(evs))
+	}
+	eventually(t, b.Gateway, "the jump goes up", func() bool { return len(sendNext(50_000_000)) == 1 })
+	if d := time.Since(start); d < 500*time.Millisecond || d > 9*time.Second {
+		t.Errorf("after %v, want a sixteenth of the interval", d)
+	}
+}

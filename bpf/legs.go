@@ -75,7 +75,8 @@ type cutID struct {
 
 // CutFlow drops the packets of f in the directions d for the time given, at LAN ingress and egress
 // and after they were counted; packets with our mark pass. A second call replaces the first one.
-// The terminal need not be subscribed. Errors: ErrTooMany.
+// The terminal need not be subscribed; server port 0 cuts all of the server's ports off from the
+// terminal's. Errors: ErrTooMany.
 func (g *Gateway) CutFlow(p Proto, f Flow, d CutDir, for_ time.Duration) error {
 	f = unmapped(f)
 	k, err := keyOf(p, f)

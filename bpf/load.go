@@ -49,6 +49,7 @@ func specFor(cfg Config, header uint32) (*ebpf.CollectionSpec, error) {
 		"ipv6_mask":     maskOf(cfg.IPv6Prefix),
 		"mark_bit":      cfg.Mark,
 		"sample_ns":     uint64(cfg.SampleInterval),
+		"copy_rate":     cfg.CopyRate,
 		"steer_always":  boolWord(cfg.SteerAlways),
 		"service_ports": servicePorts(cfg.Services),
 	} {

@@ -108,13 +108,13 @@ struct {
 	__type(value, struct scratch);
 } scratches SEC(".maps");
 
-/* 0 -> scratch of the command program, which a traffic hook may interrupt. */
+/* 0 -> a new walk: zeroes, too many to be written by a program. Nobody writes it. */
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, __u64[sizeof(struct walk) / 8]);
-} command_scratch SEC(".maps");
+} zeroes SEC(".maps");
 
 /* 0 -> bytes copied node-wide in the second that began at since. The programs write; two CPUs
  * may both open a second, which costs a little accuracy and nothing else. */

@@ -47,6 +47,7 @@ func newMedia(m MediaFlow) scasMedia {
 	if rec.ClockRate == 0 {
 		rec.ClockRate = defaultClockRate
 	}
+	rec.Ticks = uint64(rec.ClockRate) << 32 / 1_000_000_000 // as ticks_of of the kernel half
 	for _, pt := range m.PT {
 		rec.PtMask[pt>>6&1] |= 1 << (pt & 63)
 	}

@@ -67,10 +67,13 @@ INLINE bool sample_due(struct media *m, int news, __u64 now)
 {
 	__u64 since = now - m->sampled;
 
-	if (!(m->flags & MEDIA_SAMPLE) && !(news & NEWS_FIRST) && since < sample_ns && (!news || since < sample_ns / 16))
+	if (news)
+		m->flags |= MEDIA_NEWS;
+	if (!(m->flags & MEDIA_SAMPLE) && !(news & NEWS_FIRST) && since < sample_ns &&
+	    (!(m->flags & MEDIA_NEWS) || since < sample_ns / 16))
 		return false;
 	m->sampled = now;
-	m->flags &= ~MEDIA_SAMPLE;
+	m->flags &= ~(MEDIA_SAMPLE | MEDIA_NEWS);
 	return true;
 }
 
@@ -95,7 +98,7 @@ INLINE int rtp_packet(struct datagram *g, const struct rtp_wire *w)
 	rtp_read(w, &r);
 	if (!takes_pt(m, r.pt))
 		return OUTCOME_MEDIA_OTHER;
-	arrival = to_ticks(g->now, m->clock_rate);
+	arrival = to_ticks(g->now, m->ticks);
 	bpf_spin_lock(&m->lock);
 	news = media_account(m, &r, g->len, arrival, g->now);
 	sample = sample_due(m, news & ~NEWS_SEQ, g->now);
@@ -164,6 +167,7 @@ INLINE struct media *media_learn(struct __sk_buff *skb, const struct packet *p, 
 	m->pt_mask[0] = pattern->pt_mask[0];
 	m->pt_mask[1] = pattern->pt_mask[1];
 	m->clock_rate = pattern->clock_rate;
+	m->ticks = pattern->ticks;
 	m->flags = pattern->flags & ~MEDIA_LEARN;
 	m->bad_seq = NO_SEQ;
 	if (bpf_map_update_elem(&media_flows, k, m, BPF_NOEXIST)) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"golang.org/x/sys/unix"
 )
 
 // packet returns an RTP packet with 40 bytes of payload.
@@ -189,4 +190,35 @@ func TestManyFlows(t *testing.T) {
 	if n := g.Stats()["media_flows"]; n == 0 || n >= 16 {
 		t.Errorf("%d flows", n)
 	}
+}
+
+// TestMediaMerged: datagrams that pass as one packet (UDP segmentation offload) are counted one by one.
+func TestMediaMerged(t *testing.T) {
+	l := newLab(t)
+	g := l.open(l.config())
+	ue, ms, f := l.mediaPair(0, 40000, 50000)
+	must(t, g.Subscribe(f.Terminal.Addr()))
+	must(t, g.WatchFlow(MediaFlow{Flow: f, PT: []byte{96}}))
+	var all []byte
+	for i := range 20 {
+		all = append(all, packet(t, 96, uint16(100+i), uint32(i), 7)...)
+	}
+	size := len(all) / 20
+	rc, err := ms.SyscallConn()
+	must(t, err)
+	must(t, rc.Control(func(fd uintptr) {
+		if err := unix.SetsockoptInt(int(fd), unix.SOL_UDP, unix.UDP_SEGMENT, size); err != nil {
+			t.Skipf("no UDP segmentation: %v", err)
+		}
+	}))
+	_, err = ms.WriteToUDPAddrPort(all, f.Terminal)
+	must(t, err)
+	for range 20 {
+		receive(t, ue, size)
+	}
+	s, _ := g.MediaStats(f)
+	if s.Packets != 20 || s.ExtSeq != 119 || s.Lost != 0 || s.RTPTime != 19 || s.Bytes != uint64(len(all)) {
+		t.Errorf("record %+v", s)
+	}
+	t.Logf("%d packets at LAN egress for 20 datagrams", g.Stats()["lan_out_rtp"])
 }

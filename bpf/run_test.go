@@ -20,13 +20,16 @@ type bench struct {
 	*Gateway
 }
 
-func newBench(tb testing.TB) *bench {
+func newBench(tb testing.TB, change ...func(*Config)) *bench {
 	tb.Helper()
 	root(tb)
 	cfg := DefaultConfig()
 	cfg.LAN, cfg.WAN = []string{"lan0"}, []string{"wan0"}
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	cfg.SampleInterval = time.Minute // no samples but those with a reason
+	for _, f := range change {
+		f(&cfg)
+	}
 	g := newGateway(cfg)
 	must(tb, g.load(false))
 	tb.Cleanup(func() { must(tb, g.Close()) })
@@ -304,6 +307,24 @@ func TestOwnPackets(t *testing.T) {
 	}
 }
 
+// TestCutAnyPort: server port 0 cuts every port of the server.
+func TestCutAnyPort(t *testing.T) {
+	b := newBench(t)
+	f := benchFlow(5000)
+	any := Flow{f.Terminal, netip.AddrPortFrom(f.Server.Addr(), 0)}
+	must(t, b.CutFlow(UDP, any, CutToTerminal, time.Hour))
+	other := Flow{netip.AddrPortFrom(benchUE, 40002), f.Server}
+	for f, want := range map[Flow]int32{f: drop, benchFlow(6000): drop, other: pass} {
+		if got := b.run(progLANOut, udpFrame(t, f.Server, f.Terminal, []byte("x"))); got != want {
+			t.Errorf("%v: verdict %d, want %d", f, got, want)
+		}
+	}
+	must(t, b.UncutFlow(UDP, any))
+	if len(b.terminals) != 0 {
+		t.Errorf("left: %v", b.terminals)
+	}
+}
+
 // TestCutExpires: a cut ends by itself.
 func TestCutExpires(t *testing.T) {
 	b := newBench(t)
@@ -320,64 +341,5 @@ func TestCutExpires(t *testing.T) {
 	}
 	if got := b.Stats()["lan_in_stranger"]; got == 0 {
 		t.Error("the terminal of an expired cut is no stranger")
-	}
-}
-
-// TestLegs: on the WAN only flows of legs matter, and a leg without a socket lets packets go on.
-func TestLegs(t *testing.T) {
-	b := newBench(t)
-	f := benchFlow(554)
-	must(t, b.AddLeg(f))
-	b.run(progWANIn, segment{flow: f, dir: ToTerminal}.frame(t))
-	b.run(progWANIn, segment{flow: benchFlow(8554), dir: ToTerminal}.frame(t))
-	b.run(progWANIn, segment{flow: benchFlow(443), dir: ToTerminal}.frame(t))
-	if s := b.Stats(); s["wan_in_leg_gone"] != 1 || s["wan_in_not_leg"] != 2 {
-		t.Errorf("counters %s", nonZero(s))
-	}
-	must(t, b.RemoveLeg(f))
-	b.run(progWANIn, segment{flow: f, dir: ToTerminal}.frame(t))
-	if n := b.Stats()["wan_in_leg_gone"]; n != 2 {
-		t.Errorf("%d, want 2: TIME_WAIT still needs its packets", n)
-	}
-	must(t, b.reap(newReaper(), time.Now().Add(2*legLinger)))
-	b.run(progWANIn, segment{flow: f, dir: ToTerminal}.frame(t))
-	if n := b.Stats()["wan_in_no_legs"]; n != 1 {
-		t.Errorf("%d packets past the legs, want 1", n)
-	}
-}
-
-// TestReaper: records of ended connections go, others stay.
-func TestReaper(t *testing.T) {
-	b := newBench(t)
-	must(t, b.Subscribe(benchUE))
-	live, ended, half := benchFlow(554), benchFlow(8554), benchFlow(1755)
-	for _, f := range []Flow{live, ended} {
-		b.tcp(segment{flow: f, flags: FlagSYN})
-		b.tcp(segment{flow: f, flags: FlagSYN | FlagACK, dir: ToTerminal})
-	}
-	b.tcp(segment{flow: half, flags: FlagSYN})
-	b.tcp(segment{flow: ended, flags: FlagRST})
-	must(t, b.Channels(ended, []Channel{{Number: 0, PT: 96}}))
-	r := newReaper()
-	for _, c := range []struct {
-		after time.Duration
-		want  map[Flow]bool
-	}{
-		{0, map[Flow]bool{live: true, ended: true, half: true}},
-		{closedKeep + time.Second, map[Flow]bool{live: true, half: true}},
-		{halfOpenKeep + time.Second, map[Flow]bool{live: true}},
-		{idleKeep + time.Second, map[Flow]bool{}},
-	} {
-		must(t, b.reapFlows(r, monotonic()+uint64(c.after)))
-		for _, f := range []Flow{live, ended, half} {
-			if _, ok := b.TCPStats(f); ok != c.want[f] {
-				t.Errorf("after %v: record of %v is there: %v", c.after, f, ok)
-			}
-		}
-	}
-	var k scasFlowKey
-	var w scasWalk
-	if b.kernel.m("walks").Iterate().Next(&k, &w) {
-		t.Error("a walk outlived its flow")
 	}
 }

@@ -79,6 +79,7 @@ enum note {
 	NOTE_STEER_NEW,           /* connection steered from its SYN */
 	NOTE_STEER_RECOVERED,     /* record was lost, socket found again */
 	NOTE_STEER_TAGGED,        /* VLAN tag: the device of the VLAN has to be named */
+	NOTE_STEER_LOCAL,         /* for this router itself */
 	NOTE_STEER_NO_LISTENER,
 	NOTE_STEER_ASSIGN_FAILED,
 	NOTES,
@@ -125,6 +126,7 @@ enum channel_flag {
 	CHANNEL_FIRST = 2,  /* a frame was seen since the reset */
 	CHANNEL_SSRC = 4,   /* ssrc is known */
 	CHANNEL_SAMPLE = 8, /* next frame goes up */
+	CHANNEL_NEWS = 16,  /* one not long after the last one does */
 };
 
 enum media_flag {
@@ -134,6 +136,7 @@ enum media_flag {
 	MEDIA_RTCP = 8,    /* flow of RTCP only */
 	MEDIA_LEARN = 16,  /* server port unknown: a pattern, not a flow */
 	MEDIA_LOSSY = 32,
+	MEDIA_NEWS = 64,   /* one not long after the last sample goes up */
 };
 
 enum { MAX_CHANNELS = 8, SLOT_RTCP = 128, MAX_COPY = 4096, MAX_HEAD = 128, MAX_RTCP = 512, MAX_TAIL = 2048 };
@@ -208,6 +211,7 @@ struct channel {
 	__u64 sampled;
 	__u64 packets;
 	__u64 bytes;
+	__u64 ticks; /* clock ticks in a nanosecond, times 2^32 */
 	__u32 ssrc;
 	__u32 clock_rate;
 	__u32 rtptime;
@@ -223,7 +227,7 @@ struct channel {
 	__u8 flags;
 	__u8 pad[3];
 };
-SIZE_IS(struct channel, 80);
+SIZE_IS(struct channel, 88);
 
 /* The walk over the `$` headers of one connection, server -> terminal. */
 struct walk {
@@ -246,7 +250,7 @@ struct walk {
 	__u8 pad[2];
 	struct bpf_spin_lock lock;
 };
-SIZE_IS(struct walk, 1000);
+SIZE_IS(struct walk, 1064);
 
 /* One UDP flow of RTP or RTCP. */
 struct media {
@@ -263,6 +267,7 @@ struct media {
 	__u64 rtcp_up;
 	__u64 rtcp_down;
 	__u64 rtcp_since;
+	__u64 ticks; /* clock ticks in a nanosecond, times 2^32 */
 	__u32 ssrc;
 	__u32 clock_rate;
 	__u32 rtptime;
@@ -281,7 +286,7 @@ struct media {
 	__u8 pad[2];
 	struct bpf_spin_lock lock;
 };
-SIZE_IS(struct media, 168);
+SIZE_IS(struct media, 176);
 
 /* Record of the ring buffer; size bytes of payload follow. */
 struct event {

@@ -25,6 +25,7 @@ type scasChannel struct {
 	Sampled       uint64
 	Packets       uint64
 	Bytes         uint64
+	Ticks         uint64
 	Ssrc          uint32
 	ClockRate     uint32
 	Rtptime       uint32
@@ -48,6 +49,7 @@ const (
 	scasChannelFlagCHANNEL_FIRST  scasChannelFlag = 2
 	scasChannelFlagCHANNEL_SSRC   scasChannelFlag = 4
 	scasChannelFlagCHANNEL_SAMPLE scasChannelFlag = 8
+	scasChannelFlagCHANNEL_NEWS   scasChannelFlag = 16
 )
 
 type scasChannelSpec struct {
@@ -151,6 +153,7 @@ type scasMedia struct {
 	RtcpUp       uint64
 	RtcpDown     uint64
 	RtcpSince    uint64
+	Ticks        uint64
 	Ssrc         uint32
 	ClockRate    uint32
 	Rtptime      uint32
@@ -182,6 +185,7 @@ const (
 	scasMediaFlagMEDIA_RTCP   scasMediaFlag = 8
 	scasMediaFlagMEDIA_LEARN  scasMediaFlag = 16
 	scasMediaFlagMEDIA_LOSSY  scasMediaFlag = 32
+	scasMediaFlagMEDIA_NEWS   scasMediaFlag = 64
 )
 
 type scasNote uint32
@@ -217,9 +221,10 @@ const (
 	scasNoteNOTE_STEER_NEW           scasNote = 27
 	scasNoteNOTE_STEER_RECOVERED     scasNote = 28
 	scasNoteNOTE_STEER_TAGGED        scasNote = 29
-	scasNoteNOTE_STEER_NO_LISTENER   scasNote = 30
-	scasNoteNOTE_STEER_ASSIGN_FAILED scasNote = 31
-	scasNoteNOTES                    scasNote = 32
+	scasNoteNOTE_STEER_LOCAL         scasNote = 30
+	scasNoteNOTE_STEER_NO_LISTENER   scasNote = 31
+	scasNoteNOTE_STEER_ASSIGN_FAILED scasNote = 32
+	scasNoteNOTES                    scasNote = 33
 )
 
 type scasOp uint32
@@ -296,7 +301,7 @@ type scasScratch struct {
 	K     scasFlowKey
 	_     [4]byte
 	Flow  [21]uint64
-	Media [21]uint64
+	Media [22]uint64
 }
 
 type scasSubscriber struct {
@@ -397,31 +402,31 @@ type scasWalk struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	scasMapCommandScratch = "command_scratch"
-	scasMapCopyRates      = "copy_rates"
-	scasMapCounters       = "counters"
-	scasMapCuts           = "cuts"
-	scasMapFlows          = "flows"
-	scasMapLegs           = "legs"
-	scasMapListeners      = "listeners"
-	scasMapMediaFlows     = "media_flows"
-	scasMapRing           = "ring"
-	scasMapScratches      = "scratches"
-	scasMapSubscribers    = "subscribers"
-	scasMapWalks          = "walks"
-	scasProgLanIn         = "lan_in"
-	scasProgLanOut        = "lan_out"
-	scasProgRunCommand    = "run_command"
-	scasProgWanIn         = "wan_in"
-	scasVarCopyRate       = "copy_rate"
-	scasVarGoTypes        = "go_types"
-	scasVarIpv6Mask       = "ipv6_mask"
-	scasVarLegsActive     = "legs_active"
-	scasVarLinkHeader     = "link_header"
-	scasVarMarkBit        = "mark_bit"
-	scasVarSampleNs       = "sample_ns"
-	scasVarServicePorts   = "service_ports"
-	scasVarSteerAlways    = "steer_always"
+	scasMapCopyRates    = "copy_rates"
+	scasMapCounters     = "counters"
+	scasMapCuts         = "cuts"
+	scasMapFlows        = "flows"
+	scasMapLegs         = "legs"
+	scasMapListeners    = "listeners"
+	scasMapMediaFlows   = "media_flows"
+	scasMapRing         = "ring"
+	scasMapScratches    = "scratches"
+	scasMapSubscribers  = "subscribers"
+	scasMapWalks        = "walks"
+	scasMapZeroes       = "zeroes"
+	scasProgLanIn       = "lan_in"
+	scasProgLanOut      = "lan_out"
+	scasProgRunCommand  = "run_command"
+	scasProgWanIn       = "wan_in"
+	scasVarCopyRate     = "copy_rate"
+	scasVarGoTypes      = "go_types"
+	scasVarIpv6Mask     = "ipv6_mask"
+	scasVarLegsActive   = "legs_active"
+	scasVarLinkHeader   = "link_header"
+	scasVarMarkBit      = "mark_bit"
+	scasVarSampleNs     = "sample_ns"
+	scasVarServicePorts = "service_ports"
+	scasVarSteerAlways  = "steer_always"
 )
 
 // loadScas returns the embedded CollectionSpec for scas.
@@ -476,18 +481,18 @@ type scasProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type scasMapSpecs struct {
-	CommandScratch *ebpf.MapSpec `ebpf:"command_scratch"`
-	CopyRates      *ebpf.MapSpec `ebpf:"copy_rates"`
-	Counters       *ebpf.MapSpec `ebpf:"counters"`
-	Cuts           *ebpf.MapSpec `ebpf:"cuts"`
-	Flows          *ebpf.MapSpec `ebpf:"flows"`
-	Legs           *ebpf.MapSpec `ebpf:"legs"`
-	Listeners      *ebpf.MapSpec `ebpf:"listeners"`
-	MediaFlows     *ebpf.MapSpec `ebpf:"media_flows"`
-	Ring           *ebpf.MapSpec `ebpf:"ring"`
-	Scratches      *ebpf.MapSpec `ebpf:"scratches"`
-	Subscribers    *ebpf.MapSpec `ebpf:"subscribers"`
-	Walks          *ebpf.MapSpec `ebpf:"walks"`
+	CopyRates   *ebpf.MapSpec `ebpf:"copy_rates"`
+	Counters    *ebpf.MapSpec `ebpf:"counters"`
+	Cuts        *ebpf.MapSpec `ebpf:"cuts"`
+	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Legs        *ebpf.MapSpec `ebpf:"legs"`
+	Listeners   *ebpf.MapSpec `ebpf:"listeners"`
+	MediaFlows  *ebpf.MapSpec `ebpf:"media_flows"`
+	Ring        *ebpf.MapSpec `ebpf:"ring"`
+	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
+	Subscribers *ebpf.MapSpec `ebpf:"subscribers"`
+	Walks       *ebpf.MapSpec `ebpf:"walks"`
+	Zeroes      *ebpf.MapSpec `ebpf:"zeroes"`
 }
 
 // scasVariableSpecs contains global variables before they are loaded into the kernel.
@@ -525,23 +530,22 @@ func (o *scasObjects) Close() error {
 //
 // It can be passed to loadScasObjects or ebpf.CollectionSpec.LoadAndAssign.
 type scasMaps struct {
-	CommandScratch *ebpf.Map `ebpf:"command_scratch"`
-	CopyRates      *ebpf.Map `ebpf:"copy_rates"`
-	Counters       *ebpf.Map `ebpf:"counters"`
-	Cuts           *ebpf.Map `ebpf:"cuts"`
-	Flows          *ebpf.Map `ebpf:"flows"`
-	Legs           *ebpf.Map `ebpf:"legs"`
-	Listeners      *ebpf.Map `ebpf:"listeners"`
-	MediaFlows     *ebpf.Map `ebpf:"media_flows"`
-	Ring           *ebpf.Map `ebpf:"ring"`
-	Scratches      *ebpf.Map `ebpf:"scratches"`
-	Subscribers    *ebpf.Map `ebpf:"subscribers"`
-	Walks          *ebpf.Map `ebpf:"walks"`
+	CopyRates   *ebpf.Map `ebpf:"copy_rates"`
+	Counters    *ebpf.Map `ebpf:"counters"`
+	Cuts        *ebpf.Map `ebpf:"cuts"`
+	Flows       *ebpf.Map `ebpf:"flows"`
+	Legs        *ebpf.Map `ebpf:"legs"`
+	Listeners   *ebpf.Map `ebpf:"listeners"`
+	MediaFlows  *ebpf.Map `ebpf:"media_flows"`
+	Ring        *ebpf.Map `ebpf:"ring"`
+	Scratches   *ebpf.Map `ebpf:"scratches"`
+	Subscribers *ebpf.Map `ebpf:"subscribers"`
+	Walks       *ebpf.Map `ebpf:"walks"`
+	Zeroes      *ebpf.Map `ebpf:"zeroes"`
 }
 
 func (m *scasMaps) Close() error {
 	return _ScasClose(
-		m.CommandScratch,
 		m.CopyRates,
 		m.Counters,
 		m.Cuts,
@@ -553,6 +557,7 @@ func (m *scasMaps) Close() error {
 		m.Scratches,
 		m.Subscribers,
 		m.Walks,
+		m.Zeroes,
 	)
 }
 

@@ -79,7 +79,7 @@ func (g *Gateway) Stats() Stats {
 	s["legs"] = uint64(len(g.legs))
 	s["cuts"] = uint64(len(g.cuts))
 	s["tcp_flows"] = g.flowCount
-	if g.events != nil {
+	if !g.closed {
 		s["ring_pending_bytes"] = uint64(g.events.ring.AvailableBytes())
 	}
 	return s

@@ -72,11 +72,31 @@ INLINE bool is_ours(struct bpf_sock *sk)
 	return full && full->mark & mark_bit;
 }
 
+/* True when the packet is for this router itself: its own services are not steered. */
+INLINE bool is_local(struct __sk_buff *skb, const struct packet *p)
+{
+	struct bpf_fib_lookup fib = {.ifindex = skb->ifindex, .l4_protocol = IPPROTO_TCP, .family = AF_INET};
+
+	if (p->v6) {
+		fib.family = AF_INET6;
+		__builtin_memcpy(fib.ipv6_src, p->src, sizeof(fib.ipv6_src));
+		__builtin_memcpy(fib.ipv6_dst, p->dst, sizeof(fib.ipv6_dst));
+	} else {
+		fib.ipv4_src = p->src[3];
+		fib.ipv4_dst = p->dst[3];
+	}
+	return bpf_fib_lookup(skb, &fib, sizeof(fib), 0) == BPF_FIB_LKUP_RET_NOT_FWDED;
+}
+
 /* A new connection of an armed terminal: to the listener, with a record first. */
 INLINE int steer_syn(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, __u64 now)
 {
 	struct tcp_flow *f;
 
+	if (is_local(skb, p)) {
+		note(NOTE_STEER_LOCAL);
+		return OUTCOMES;
+	}
 	f = flow_create(k, FLOW_STEERED | FLOW_SYN, service_of(k->server_port), now);
 	if (!f)
 		return OUTCOMES;
@@ -104,7 +124,7 @@ INLINE int steer_connection(struct __sk_buff *skb, struct bpf_sock *sk, const st
 		f->up.last = now;
 		f->up.packets++;
 		if (sk->state != BPF_TCP_NEW_SYN_RECV)
-			f->flags |= FLOW_ESTABLISHED;
+			flow_set(f, FLOW_ESTABLISHED);
 	}
 	return hand_over(skb, sk) ? OUTCOME_STEERED : OUTCOMES;
 }

@@ -248,3 +248,21 @@ func TestArmStranger(t *testing.T) {
 		t.Error("a leg nobody added was removed")
 	}
 }
+
+// TestSteerLocal: the router's own service on a service port is not steered.
+func TestSteerLocal(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		l := newLab(t)
+		g := l.open(l.config())
+		l.listener(g, family)
+		must(t, g.Subscribe(netip.MustParseAddr(ueIP[family])))
+		must(t, g.Arm(netip.MustParseAddr(ueIP[family])))
+		own := l.gw.listen([]string{"10.78.1.1:80", "[fd78:1::1]:80"}[family])
+		ue, err := l.ue.dial("", own.Addr().String())
+		must(t, err)
+		echo(t, ue, accept(t, own))
+		if s := g.Stats(); s["steer_local"] == 0 || s["steer_new"] != 0 {
+			t.Errorf("counters %s", nonZero(s))
+		}
+	})
+}

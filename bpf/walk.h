@@ -12,11 +12,13 @@ INLINE bool channel_due(struct channel *ch, int news, __u64 now)
 {
 	__u64 since = now - ch->sampled;
 
+	if (news)
+		ch->flags |= CHANNEL_NEWS;
 	if (!(ch->flags & CHANNEL_SAMPLE) && !(news & NEWS_FIRST) && since < sample_ns &&
-	    (!news || since < sample_ns / 16))
+	    (!(ch->flags & CHANNEL_NEWS) || since < sample_ns / 16))
 		return false;
 	ch->sampled = now;
-	ch->flags &= ~CHANNEL_SAMPLE;
+	ch->flags &= ~(CHANNEL_SAMPLE | CHANNEL_NEWS);
 	return true;
 }
 
@@ -87,7 +89,7 @@ INLINE void frame_take(struct walk_run *r, struct channel *ch, const __u8 *head,
 	bool sample;
 
 	rtp_read(wire, &rtp);
-	elapsed = to_ticks(idle < 3600 * SECOND ? idle : 3600 * SECOND, ch->clock_rate);
+	elapsed = to_ticks(idle < 3600 * SECOND ? idle : 3600 * SECOND, ch->ticks);
 	bpf_spin_lock(&r->w->lock);
 	sample = channel_account(ch, &rtp, head[2] << 8 | head[3], frame_seq, elapsed, at);
 	bpf_spin_unlock(&r->w->lock);

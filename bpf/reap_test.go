@@ -1,0 +1,65 @@
+package bpf
+
+import (
+	"testing"
+	"time"
+)
+
+// TestLegs: on the WAN only flows of legs matter, and a leg without a socket lets packets go on.
+func TestLegs(t *testing.T) {
+	b := newBench(t)
+	f := benchFlow(554)
+	must(t, b.AddLeg(f))
+	b.run(progWANIn, segment{flow: f, dir: ToTerminal}.frame(t))
+	b.run(progWANIn, segment{flow: benchFlow(8554), dir: ToTerminal}.frame(t))
+	b.run(progWANIn, segment{flow: benchFlow(443), dir: ToTerminal}.frame(t))
+	if s := b.Stats(); s["wan_in_leg_gone"] != 1 || s["wan_in_not_leg"] != 2 {
+		t.Errorf("counters %s", nonZero(s))
+	}
+	must(t, b.RemoveLeg(f))
+	b.run(progWANIn, segment{flow: f, dir: ToTerminal}.frame(t))
+	if n := b.Stats()["wan_in_leg_gone"]; n != 2 {
+		t.Errorf("%d, want 2: TIME_WAIT still needs its packets", n)
+	}
+	must(t, b.reap(newReaper(), time.Now().Add(2*legLinger)))
+	b.run(progWANIn, segment{flow: f, dir: ToTerminal}.frame(t))
+	if n := b.Stats()["wan_in_no_legs"]; n != 1 {
+		t.Errorf("%d packets past the legs, want 1", n)
+	}
+}
+
+// TestReaper: records of ended connections go, others stay.
+func TestReaper(t *testing.T) {
+	b := newBench(t)
+	must(t, b.Subscribe(benchUE))
+	live, ended, half := benchFlow(554), benchFlow(8554), benchFlow(1755)
+	for _, f := range []Flow{live, ended} {
+		b.tcp(segment{flow: f, flags: FlagSYN})
+		b.tcp(segment{flow: f, flags: FlagSYN | FlagACK, dir: ToTerminal})
+	}
+	b.tcp(segment{flow: half, flags: FlagSYN})
+	b.tcp(segment{flow: ended, flags: FlagRST})
+	must(t, b.Channels(ended, []Channel{{Number: 0, PT: 96}}))
+	r := newReaper()
+	for _, c := range []struct {
+		after time.Duration
+		want  map[Flow]bool
+	}{
+		{0, map[Flow]bool{live: true, ended: true, half: true}},
+		{closedKeep + time.Second, map[Flow]bool{live: true, half: true}},
+		{halfOpenKeep + time.Second, map[Flow]bool{live: true}},
+		{idleKeep + time.Second, map[Flow]bool{}},
+	} {
+		must(t, b.reapFlows(r, monotonic()+uint64(c.after)))
+		for _, f := range []Flow{live, ended, half} {
+			if _, ok := b.TCPStats(f); ok != c.want[f] {
+				t.Errorf("after %v: record of %v is there: %v", c.after, f, ok)
+			}
+		}
+	}
+	var k scasFlowKey
+	var w scasWalk
+	if b.kernel.m("walks").Iterate().Next(&k, &w) {
+		t.Error("a walk outlived its flow")
+	}
+}
