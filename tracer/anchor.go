@@ -15,6 +15,7 @@ const (
 	absolute  = time.Second             // rtptime of npt 0: the first packet is off by the start itself
 	staleFor  = time.Second             // a packet of the old place may come this long after the reply
 	jumpAtAll = 5 * time.Second         // ticks and arrival apart by this much: another time base
+	sparse    = 200 * time.Millisecond  // no stream has packets as rare as this
 	oldSeqFor = 2 * time.Second         // a seq of RTP-Info that never comes is ignored after this
 	lagFor    = 1600 * time.Millisecond // VLC's server sends the old place this long after a reply
 	backwards = 300 * time.Millisecond  // a step back that is no B-frame
@@ -66,6 +67,7 @@ func (r *reading) begin() {
 
 // packet takes one RTP packet of the track and updates what r says.
 func (r *reading) packet(p play, seq session.Seq, ts session.RTPTime, rate uint32, at time.Time) {
+	packets := seq.Sub(r.newestSeq)
 	r.newestSeq = seq
 	if rate == 0 || !p.known {
 		r.lastAt, r.newest = at, ts
@@ -94,7 +96,7 @@ func (r *reading) packet(p play, seq session.Seq, ts session.RTPTime, rate uint3
 	case r.staleStart(p, ticks, at):
 		r.at(p.start, ts, rate, p.scale, at)
 		r.err = 200 * time.Millisecond
-	case off.Abs() > jumpAtAll && ticks.Abs() > jumpAtAll:
+	case off.Abs() > jumpAtAll && ticks.Abs() > jumpAtAll && !ahead(ticks, packets):
 		// Another time base without a PLAY (new SSRC, a spliced stream): go on from here.
 		r.at(r.last.Add(at.Sub(r.lastAt)), ts, rate, r.anchor.Scale, at)
 		r.err = max(r.err, 200*time.Millisecond)
@@ -104,6 +106,12 @@ func (r *reading) packet(p play, seq session.Seq, ts session.RTPTime, rate uint3
 			r.err = max(r.err, 500*time.Millisecond) // faster than real time
 		}
 	}
+}
+
+// ahead reports whether so many packets carry so much media: then a server sent faster than
+// real time, and of hundreds of packets one was looked at.
+func ahead(media time.Duration, packets int) bool {
+	return media > 0 && media < 10*time.Minute && packets > 0 && media/time.Duration(packets) < sparse
 }
 
 // follow goes on with the anchor of the PLAY before, as long as the packet fits it: live555
