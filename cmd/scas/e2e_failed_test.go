@@ -38,6 +38,8 @@ func failedMoves() []*failedMove {
 		{name: "453 to PLAY, tcp", origin: tcp(), target: refusedWith("PLAY", 453, tcp()), state: session.Failed, reason: "server-refused:453", after: playsFromStart},
 		{name: "503 to SETUP, udp", origin: udp(), target: refusedWith("SETUP", 503, udp()), state: session.Failed, reason: "server-refused:503"},
 		{name: "503 to SETUP, tcp", origin: tcp(), target: refusedWith("SETUP", 503, tcp()), state: session.Failed, reason: "server-refused:503"},
+		{name: "the target leaves, udp", origin: udp(), target: leaves(udp()), state: session.Failed, reason: session.TargetLeft, after: playsFromStart},
+		{name: "the target leaves, no TEARDOWN", origin: tcp(), target: leaves(lab.FFplay()), state: session.Failed, reason: session.TargetLeft},
 		{name: "cancelled", origin: udp(), target: cancelled, state: session.Cancelled, after: playsFromStart},
 	}
 }
@@ -82,11 +84,11 @@ func (m *failedMove) check(t *testing.T) {
 	if x.State != m.state || reason != m.reason {
 		t.Errorf("transfer %s, want %s %s", transferState(x), m.state, m.reason)
 	}
-	attached := strings.HasPrefix(m.name, "453")
+	attached := m.reason == session.TargetLeft || m.reason == "server-refused:453"
 	if x.Times.Armed == nil || x.Times.Ended == nil || x.Times.Committed != nil || (x.Times.Attached != nil) != attached {
 		t.Errorf("times %+v", x.Times)
 	}
-	if x.StartedAt != nil || x.Repeated != nil || x.Silence != nil || (x.Position != nil) != attached {
+	if (x.StartedAt != nil) != (m.reason == session.TargetLeft) || x.Repeated != nil || x.Silence != nil || (x.Position != nil) != attached {
 		t.Errorf("figures of a move that came to nothing: %+v", x)
 	}
 	_, said, code := m.gw.command(t, "transfer", "--cancel", x.ID)
@@ -140,6 +142,16 @@ func refusedWith(method string, status int, cfg lab.PlayerConfig) func(*testing.
 		if !errors.As(err, &refused) || refused.Method != method || refused.Status != status {
 			t.Errorf("the target's player: %v, want %d to %s", err, status, method)
 		}
+	}
+}
+
+// leaves closes the film before it counts as playing.
+func leaves(cfg lab.PlayerConfig) func(*testing.T, *failedMove) {
+	return func(t *testing.T, m *failedMove) {
+		p := m.gw.play(t, tv, cfg, m.transfer.URL)
+		reach(t, p, 0)
+		p.Quit()
+		over(t, p)
 	}
 }
 

@@ -23,8 +23,10 @@ type labMove struct {
 	six            bool                       // over IPv6
 	before         func(*testing.T, *labMove) // once the origin plays
 	between        func(*testing.T, *labMove) // between the order and the opening
+	opened         func(*testing.T, *labMove) // once the target has opened the film
 	expect         func(*testing.T, *labMove) // instead of what check wants of the position
 	paused         bool                       // the origin, when it is left
+	refused        bool                       // TEARDOWN, so that the server keeps the origin's session
 	skips          int64                      // sequence numbers that the server leaves out
 
 	gw       *site
@@ -62,6 +64,14 @@ func labMoves() []*labMove {
 	muted := lab.GstServer()
 	muted.MuteUDP = true
 	ignoring := lab.ServerConfig{IgnorePosition: true}
+	dense := lab.GstServer()
+	dense.Bitrate = 8_000_000
+	gstlike := lab.Gst()
+	gstlike.Reports = 300 * time.Millisecond // for a GStreamer without, settle is 6 s
+	noRange := udp()
+	noRange.NoRange = true
+	short := lab.Live555Server()
+	short.Timeout = 3 * time.Second
 	six, always := siteConfig{ipv6: true}, siteConfig{steer: "always"}
 	return []*labMove{
 		{name: "udp to udp", server: lab.GstServer(), origin: udp(), target: udp()},
@@ -83,6 +93,15 @@ func labMoves() []*labMove {
 		{name: "a seek after the order, tcp", server: lab.Live555Server(), origin: tcp(), target: tcp(), between: seekOrigin},
 		{name: "udp brings nothing, tcp does", server: muted, origin: tcp(), target: falling},
 		{name: "live", server: lab.LiveServer(), origin: udp(), target: tcp(), before: notContinuable, expect: joinsLive},
+		{name: "8 Mbit/s, tcp", server: dense, origin: tcp(), target: tcp()},
+		{name: "8 Mbit/s, udp", server: dense, origin: udp(), target: udp()},
+		{name: "GStreamer's players", server: lab.GstServer(), origin: gstlike, target: gstlike},
+		{name: "no Range in the target's PLAY", server: lab.GstServer(), origin: udp(), target: noRange},
+		{name: "no RTP-Info", server: lab.ServerConfig{RTPInfo: lab.RTPInfoNone}, origin: tcp(), target: udp()},
+		{name: "no seq and no rtptime", server: lab.ServerConfig{RTPInfo: lab.RTPInfoURL}, origin: udp(), target: tcp()},
+		{name: "sessions of three seconds", server: short, origin: freezing, target: udp()},
+		{name: "TEARDOWN refused", server: lab.Live555Server(), origin: freezing, target: tcp(), before: refuseTeardown, refused: true},
+		{name: "the target seeks at once", server: lab.Live555Server(), origin: tcp(), target: udp(), opened: seekTarget},
 		{name: "a server that ignores the position", server: ignoring, origin: tcp(), target: udp(), expect: startsAtZero},
 	}
 }
@@ -144,10 +163,13 @@ func (m *labMove) run(t *testing.T) {
 	}
 	gone := make(chan time.Time, 1)
 	go func() {
-		over(t, m.from)
+		ended(t.Context(), m.from)
 		gone <- time.Now()
 	}()
 	m.to = m.gw.play(t, tv, m.target, m.transfer.URL)
+	if m.opened != nil {
+		m.opened(t, m)
+	}
 	m.transfer = m.gw.outcome(t, m.transfer.ID)
 	if m.transfer.State != session.Done || m.transfer.Reason != nil {
 		t.Fatalf("transfer %s", transferState(m.transfer))
@@ -155,9 +177,12 @@ func (m *labMove) run(t *testing.T) {
 	m.ended = (<-gone).Sub(*m.transfer.Times.Committed)
 	m.left = m.from.Result()
 	goesOn(t, m.to, m.transfer.Times.Ended.Add(time.Second))
-	starts := m.to.Result().Segments
-	m.start = starts[len(starts)-1]
-	m.first, _ = m.start.First()
+	for _, seg := range m.to.Result().Segments { // one that fell back to TCP received nothing in its first
+		if pic, ok := seg.First(); ok {
+			m.start, m.first = seg, pic
+			break
+		}
+	}
 }
 
 func (m *labMove) host(ns string) netip.Addr {
@@ -193,6 +218,9 @@ func (m *labMove) checkViewer(t *testing.T) {
 // checkPeers looks at what server and gateway hold afterwards.
 func (m *labMove) checkPeers(t *testing.T) {
 	held := m.film.Sessions()
+	if m.refused && len(held) == 2 {
+		held = held[1:]
+	}
 	want := m.host(tv)
 	if m.site.upstream == "router" {
 		want = m.gw.Addr(lab.GW)
@@ -273,6 +301,23 @@ func seekOrigin(t *testing.T, m *labMove) {
 		t.Fatal(err)
 	}
 	reach(t, m.from, moveSeek+2*time.Second)
+}
+
+func refuseTeardown(_ *testing.T, m *labMove) { m.film.Refuse("TEARDOWN", 401, -1) }
+
+// seekTarget is a viewer who looks elsewhere before the gateway has seen enough.
+func seekTarget(t *testing.T, m *labMove) {
+	t.Helper()
+	reach(t, m.to, 0)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := m.to.Seek(ctx, moveSeek); err != nil {
+		t.Fatal(err)
+	}
+	plays := m.film.Requests("PLAY")
+	if last := plays[len(plays)-1]; last.Header("Range") != "npt=60.000-" {
+		t.Errorf("the viewer's own seek was changed to %q", last.Header("Range"))
+	}
 }
 
 // notContinuable is an order that asks for more than a live source can give.

@@ -73,12 +73,17 @@ func goesOn(t testing.TB, p *lab.Player, after time.Time) {
 	wait(t, p, "after "+after.Format(time.StampMilli), func(pic lab.Picture) bool { return pic.At.After(after) })
 }
 
-// over returns when a player has ended, or froze, and what came of it.
+// ended waits half a minute for a player to end or to freeze.
+func ended(ctx context.Context, p *lab.Player) bool {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	return p.AwaitState(ctx, lab.PlayerFrozen) == nil || p.State() == lab.PlayerEnded
+}
+
+// over returns what came of a player once it has ended or froze.
 func over(t testing.TB, p *lab.Player) lab.Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	if p.AwaitState(ctx, lab.PlayerFrozen) != nil && p.State() != lab.PlayerEnded {
+	if !ended(t.Context(), p) {
 		t.Fatalf("the player does not end: %+v", summary(p.Result()))
 	}
 	return p.Result()
