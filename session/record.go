@@ -19,6 +19,9 @@ const (
 	RTSP     Protocol = "rtsp"
 	RTSPS    Protocol = "rtsps"
 	RTSPHTTP Protocol = "rtsp-http"
+	MMS      Protocol = "mms"  // over TCP, media too
+	MMSU     Protocol = "mmsu" // media over UDP
+	MMSH     Protocol = "mmsh" // over HTTP
 )
 
 // Transport is how the media of a session travel.

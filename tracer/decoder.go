@@ -59,6 +59,7 @@ type Sink interface {
 // Stats counts what a Decoder saw.
 type Stats struct {
 	Sessions, Packets, Bytes, RTPPackets, RTCPPackets, Undecoded, Gaps, Refused uint64
+	MediaPackets                                                                uint64 // of MMS
 }
 
 // Bounds on what terminals can make a Decoder keep.
@@ -131,6 +132,7 @@ type Segment struct {
 	Flow    bpf.Flow
 	Dir     bpf.Dir
 	Seq     uint32 // of the first payload byte; of the SYN itself in a SYN
+	Ack     uint32 // valid with the flag
 	Flags   uint8
 	Payload []byte // not kept
 	At      time.Time
@@ -157,9 +159,52 @@ func (d *Decoder) Segment(s Segment) {
 		}
 		d.bytes(c, s.Dir, b, at, hole)
 	})
+	if s.Flags&ACK != 0 && len(c.half(1-s.Dir).order.held) > 0 {
+		c.half(1-s.Dir).order.ack(s.Ack, s.At, d.late(c, 1-s.Dir))
+	}
 	if s.Flags&(FIN|RST) != 0 {
+		d.flush(c, s.At)
 		d.closed(c, s.Dir, s.Flags&RST != 0, s.At)
 	}
+}
+
+// late returns what takes the bytes behind a hole that is given up.
+func (d *Decoder) late(c *conn, dir bpf.Dir) func(b []byte, at time.Time, hole bool) {
+	return func(b []byte, at time.Time, hole bool) {
+		if hole {
+			d.stats.Gaps++
+		}
+		d.bytes(c, dir, b, at, hole)
+	}
+}
+
+// flush hands over what is held back on a connection: nothing more comes.
+func (d *Decoder) flush(c *conn, at time.Time) {
+	for _, dir := range []bpf.Dir{bpf.ToServer, bpf.ToTerminal} {
+		c.half(dir).order.flush(at, d.late(c, dir))
+	}
+}
+
+// finish is the end of a capture: what is held back is read, and who left does not return.
+func (d *Decoder) finish(at time.Time) {
+	for _, c := range d.conns {
+		d.flush(c, at)
+	}
+	for _, s := range d.inOrder() {
+		if s.film != nil && !s.film.left.IsZero() {
+			d.end(s, at)
+		}
+	}
+}
+
+// inOrder returns the sessions that are not over, as they opened.
+func (d *Decoder) inOrder() []*sess {
+	all := make([]*sess, 0, len(d.sessions))
+	for _, s := range d.sessions {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *sess) int { return cmp.Compare(a.number, b.number) })
+	return all
 }
 
 // Stream takes bytes the splicer relays on flow f, in order.
@@ -263,6 +308,10 @@ func (d *Decoder) Tick(now time.Time) {
 			}
 			continue
 		}
+		if s.film != nil && s.film.gone(now) {
+			d.end(s, now)
+			continue
+		}
 		silent := now.Sub(s.touched)
 		if s.serving && silent > 10*time.Second || silent > 2*s.timeout+time.Minute {
 			d.end(s, now)
@@ -285,14 +334,10 @@ func (d *Decoder) Forget(id string) {
 // Positions calls fn for each playing session with its position at now, in the order of
 // their ids.
 func (d *Decoder) Positions(now time.Time, fn func(id string, p session.Position)) {
-	playing := make([]*sess, 0, len(d.sessions))
-	for _, s := range d.sessions {
-		if s.rec.State == session.Playing && s.dormant.IsZero() {
-			playing = append(playing, s)
+	for _, s := range d.inOrder() {
+		if s.rec.State != session.Playing || !s.dormant.IsZero() {
+			continue
 		}
-	}
-	slices.SortFunc(playing, func(a, b *sess) int { return cmp.Compare(a.number, b.number) })
-	for _, s := range playing {
 		if p := s.position(now); p != nil {
 			fn(s.rec.ID, *p)
 		}

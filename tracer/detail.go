@@ -25,6 +25,24 @@ type Detail struct {
 	LastMedia   time.Time
 	Receipt     time.Time // newest receiver report of the terminal that names one of the sources
 	Terminated  bool      // the player sent TEARDOWN, or the session is over
+	MMS         *MMSDetail
+}
+
+// MMSDetail is what a transfer needs of a session that is MMS, by TCP or HTTP; nil for others.
+type MMSDetail struct {
+	Path            string // OpenFile's name, or the path of the request; for mms.SamePath
+	OpenFileID      uint32 // MMST: of the newest StartPlaying
+	PlayIncarnation uint32 // likewise; StopPlaying and EndOfStream name it
+	LocationID      uint32 // of the newest media packet
+	HaveLocation    bool
+	Preroll         time.Duration
+	PacketSize      uint32 // largest ASF data packet
+	ToServerSeq     uint16 // MMST: of the newest message of each direction
+	ToViewerSeq     uint16
+	ClientGUID      string    // MMSH
+	ClientID        uint32    // MMSH: of the newest reply
+	Ended           time.Time // when the stream ended by itself; zero: it did not
+	Left            time.Time // MMSH: when the newest Play connection closed; the player may be seeking. zero: it is open
 }
 
 // TrackDetail is one media stream of a Detail.
@@ -140,12 +158,26 @@ func (s *sess) exact(t *track, seq session.Seq, ts session.RTPTime, ssrc uint32,
 	s.media(t, rtpHead{seq: seq, ts: ts, ssrc: ssrc}, at)
 }
 
+func (f *film) detail(s *sess) *MMSDetail {
+	x := &MMSDetail{
+		Path: f.path, OpenFileID: f.openFile, PlayIncarnation: f.incarnation, LocationID: f.location, HaveLocation: f.seen,
+		Preroll: f.preroll, PacketSize: f.size, ClientGUID: f.asked.ClientGUID, ClientID: f.clientID, Ended: f.over, Left: f.left,
+	}
+	if f.talk != nil {
+		x.ToServerSeq, x.ToViewerSeq = f.talk.seq[bpf.ToServer], f.talk.seq[bpf.ToTerminal]
+	}
+	return x
+}
+
 func (s *sess) detail(now time.Time) Detail {
 	x := Detail{
 		Record: s.record(now), Control: s.control, RTSPSession: s.key.id, Version: s.version, BaseURL: s.base,
 		ContentURL: deref(s.rec.URL), RangeUnit: s.unit, SDPRange: s.sdpRaw, Timeout: s.timeout, LastCSeq: s.cseq,
 		Depth: s.profile.depth(s.live, s.sought), FirstMedia: s.since, Receipt: s.receipt,
 		Terminated: s.stopped || s.rec.State == session.Ended,
+	}
+	if s.film != nil {
+		x.MMS, x.LastMedia, x.Depth = s.film.detail(s), s.film.lastAt, s.lag()
 	}
 	for _, t := range s.tracks {
 		x.Tracks = append(x.Tracks, TrackDetail{

@@ -48,16 +48,21 @@ func ReadFile(path string, cfg Config, every time.Duration, r Report) (Stats, er
 	}
 	t := newTrace(cfg, every, r)
 	in := newFrames(t.d, first)
+	var last time.Time
 	for {
 		b, info, err := src.ReadPacketData()
+		if err != nil {
+			t.d.finish(last)
+		}
 		if errors.Is(err, io.EOF) {
 			return t.d.Stats(), nil
 		}
 		if err != nil {
 			return t.d.Stats(), fmt.Errorf("read %s: %w", path, err)
 		}
-		t.to(info.Timestamp)
-		in.frame(b, info.Timestamp)
+		last = info.Timestamp
+		t.to(last)
+		in.frame(b, last)
 	}
 }
 

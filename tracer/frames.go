@@ -9,6 +9,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"scas/bpf"
+	"scas/tracer/mms"
 )
 
 // frames decodes link-layer frames and feeds a Decoder: what the sources that see whole
@@ -71,7 +72,7 @@ func (f *frames) frame(b []byte, at time.Time) {
 
 func (f *frames) segment(src, dst netip.AddrPort, at time.Time) {
 	t := &f.tcp
-	s := Segment{Seq: t.Seq, Payload: t.Payload, At: at}
+	s := Segment{Seq: t.Seq, Ack: t.Ack, Payload: t.Payload, At: at}
 	for _, x := range []struct {
 		on   bool
 		flag uint8
@@ -104,10 +105,18 @@ func (d *Decoder) side(src, dst netip.AddrPort, flags uint8, payload []byte) (bp
 		return out, bpf.ToServer, true
 	case fromService:
 		return in, bpf.ToTerminal, true
-	case d.cfg.AnyPort && bytes.Contains(payload, []byte(" RTSP/")):
+	case !d.cfg.AnyPort:
+	case bytes.Contains(payload, []byte(" RTSP/")), looksMMSH(payload) == yes:
 		return out, bpf.ToServer, true
-	case d.cfg.AnyPort && bytes.HasPrefix(payload, []byte("RTSP/")):
+	case bytes.HasPrefix(payload, []byte("RTSP/")):
 		return in, bpf.ToTerminal, true
+	default:
+		switch way, ok := mms.MessageDir(payload); {
+		case ok && way == mms.ToServer:
+			return out, bpf.ToServer, true
+		case ok:
+			return in, bpf.ToTerminal, true
+		}
 	}
 	return bpf.Flow{}, 0, false
 }

@@ -142,7 +142,7 @@ func (l *Live) segment(ev *bpf.Event) {
 	if c := l.d.conns[ev.Flow]; c != nil && c.steered {
 		return // the splicer hands its bytes over
 	}
-	s := Segment{Flow: ev.Flow, Dir: ev.Dir, Seq: ev.Seq, Flags: ev.TCPFlags, Payload: ev.Payload, At: ev.At}
+	s := Segment{Flow: ev.Flow, Dir: ev.Dir, Seq: ev.Seq, Ack: ev.Ack, Flags: ev.TCPFlags, Payload: ev.Payload, At: ev.At}
 	last, known := l.requests[ev.Flow]
 	if ev.Dir == bpf.ToTerminal {
 		s.Skip = !known || ev.Requests != last
@@ -202,7 +202,7 @@ func (l *Live) Stats() map[string]uint64 {
 	defer l.mu.Unlock()
 	s := l.d.Stats()
 	return map[string]uint64{
-		"sessions": s.Sessions, "rtp_packets": s.RTPPackets, "rtcp_packets": s.RTCPPackets,
+		"sessions": s.Sessions, "rtp_packets": s.RTPPackets, "rtcp_packets": s.RTCPPackets, "media_packets": s.MediaPackets,
 		"undecoded": s.Undecoded, "gaps": s.Gaps, "refused": s.Refused, "kernel_errors": l.failed,
 		"connections": uint64(len(l.d.conns)),
 	}

@@ -7,9 +7,10 @@ import (
 
 // Bounds on what one direction of a connection may hold back while a segment is missing.
 const (
-	maxHeld      = 256 << 10       // bytes
-	maxHeldParts = 256             // segments
-	maxHeldFor   = 2 * time.Second // capture time; above any retransmission timeout seen
+	maxHeld      = 256 << 10             // bytes
+	maxHeldParts = 256                   // segments
+	maxHeldFor   = 2 * time.Second       // capture time; above any retransmission timeout seen
+	reorderFor   = 20 * time.Millisecond // a segment that was acknowledged may still come up so late
 )
 
 // order puts the segments of one direction of a TCP connection in sequence. Segments may
@@ -20,6 +21,8 @@ type order struct {
 	started bool
 	held    []part // ahead of next, sorted by distance
 	bytes   int
+	acked   uint32 // by the receiver: up to there nothing is sent again
+	haveAck bool
 }
 
 type part struct {
@@ -65,6 +68,24 @@ func (o *order) add(seq uint32, b []byte, at time.Time, skip bool, out func(b []
 	o.release(at, out)
 }
 
+// ack takes the receiver's acknowledgement: what it has and we have not was missed.
+func (o *order) ack(ack uint32, at time.Time, out func(b []byte, at time.Time, hole bool)) {
+	if !o.haveAck || int32(ack-o.acked) > 0 {
+		o.acked, o.haveAck = ack, true
+	}
+	if len(o.held) > 0 {
+		o.release(at, out)
+	}
+}
+
+// flush hands out all that is held: nothing comes any more.
+func (o *order) flush(at time.Time, out func(b []byte, at time.Time, hole bool)) {
+	if len(o.held) > 0 {
+		o.acked, o.haveAck = o.held[len(o.held)-1].seq, true
+		o.release(at.Add(reorderFor+1), func(b []byte, _ time.Time, hole bool) { out(b, at, hole) })
+	}
+}
+
 func (o *order) hold(p part) {
 	p.data = slices.Clone(p.data)
 	i, _ := slices.BinarySearchFunc(o.held, p, func(a, b part) int { return int(int32(a.seq - b.seq)) })
@@ -78,7 +99,8 @@ func (o *order) release(now time.Time, out func(b []byte, at time.Time, hole boo
 	for len(o.held) > 0 {
 		p := o.held[0]
 		ahead := int32(p.seq - o.next)
-		lost := o.bytes > maxHeld || len(o.held) > maxHeldParts || now.Sub(p.at) > maxHeldFor
+		missed := o.haveAck && int32(o.acked-p.seq) >= 0 && now.Sub(p.at) > reorderFor
+		lost := missed || o.bytes > maxHeld || len(o.held) > maxHeldParts || now.Sub(p.at) > maxHeldFor
 		if ahead > 0 && !lost {
 			return
 		}

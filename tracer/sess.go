@@ -41,6 +41,7 @@ type sess struct {
 	timeout time.Duration
 	cseq    int
 
+	film    *film // of MMS; nil: media are RTP
 	tracks  []*track
 	play    play
 	sought  bool
@@ -78,6 +79,9 @@ func (s *sess) reference() *track {
 // delivered returns the newest media time at the terminal, its ± and its source. ok is false
 // when nothing is known.
 func (s *sess) delivered(now time.Time) (npt session.NPT, err time.Duration, src session.Source, ok bool) {
+	if s.film != nil {
+		return s.film.delivered(s, now)
+	}
 	t := s.reference()
 	switch {
 	case !s.play.known, t == nil && s.doubted():
@@ -145,6 +149,9 @@ func (s *sess) position(now time.Time) *session.Position {
 // onScreen estimates the media time on the screen: the picture goes on while the buffer
 // drains, and stands still in a pause.
 func (s *sess) onScreen(npt session.NPT, now time.Time) session.NPT {
+	if s.film != nil {
+		return s.film.onScreen(s, npt, now)
+	}
 	at, depth := now, s.profile.depth(s.live, s.sought)
 	if s.rec.State == session.Paused {
 		at = s.paused

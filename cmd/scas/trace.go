@@ -132,9 +132,10 @@ func (p *traceJSON) summary(s tracer.Stats) error {
 		Packets    uint64 `json:"packets"`
 		Bytes      uint64 `json:"bytes"`
 		RTPPackets uint64 `json:"rtp_packets"`
+		Media      uint64 `json:"media_packets"` // of MMS
 		Undecoded  uint64 `json:"undecoded"`
 		Gaps       uint64 `json:"gaps"`
-	}{"summary", s.Sessions, s.Packets, s.Bytes, s.RTPPackets, s.Undecoded, s.Gaps})
+	}{"summary", s.Sessions, s.Packets, s.Bytes, s.RTPPackets, s.MediaPackets, s.Undecoded, s.Gaps})
 	return p.err
 }
 
@@ -167,7 +168,7 @@ func (p *traceTable) Position(id string, pos session.Position) {
 func (p *traceTable) summary(s tracer.Stats) error {
 	if p.err == nil {
 		_, p.err = fmt.Fprintf(p.w, "%s in %d packets (%d of media, %d not decoded, %d gaps), %d bytes\n",
-			plural(s.Sessions, "session"), s.Packets, s.RTPPackets, s.Undecoded, s.Gaps, s.Bytes)
+			plural(s.Sessions, "session"), s.Packets, s.RTPPackets+s.MediaPackets, s.Undecoded, s.Gaps, s.Bytes)
 	}
 	return p.err
 }
