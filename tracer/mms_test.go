@@ -204,8 +204,8 @@ func checkMMSRecord(t *testing.T, name string, r session.Record) {
 // truth follows the newest media packet of a capture by its segments alone: the lab servers
 // begin every packet with a segment, so that nothing has to be put together.
 type truth struct {
+	http  bool
 	npt   float64
-	inc   uint8
 	fresh bool // a start was answered, and no packet of it came
 	have  bool
 }
