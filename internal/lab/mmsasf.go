@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ type ASF struct {
 
 	properties int // offset of the File Properties Object in Header
 	index      []asfEntry
+	coded      bool // a synthetic film of the lab
 }
 
 // ASFStream is one stream of a film.
@@ -67,9 +69,7 @@ func ParseASF(file []byte) (*ASF, error) {
 	if err != nil {
 		return nil, err
 	}
-	le := binary.LittleEndian
-	count := le.Uint64(a.Header[len(a.Header)-10:])
-	for rest := file[len(a.Header):]; len(rest) >= a.PacketSize && uint64(len(a.Packets)) < min(count, maxASFPackets); rest = rest[a.PacketSize:] {
+	for rest := file[len(a.Header):]; len(rest) >= a.PacketSize && uint64(len(a.Packets)) < min(a.count(), maxASFPackets); rest = rest[a.PacketSize:] {
 		a.Packets = append(a.Packets, rest[:a.PacketSize])
 	}
 	return a, a.makeIndex()
@@ -105,10 +105,16 @@ func parseASFHeader(b []byte) (*ASF, error) {
 		}
 		at += n
 	}
+	a.coded = bytes.Contains(a.Header, []byte(filmFourCC))
 	if a.properties < 0 || a.PacketSize < 32 || a.PacketSize > 64000 {
 		return nil, fmt.Errorf("no File Properties, or packets of %d bytes: %w", a.PacketSize, ErrASF)
 	}
 	return a, nil
+}
+
+// count returns the number of packets the header announces.
+func (a *ASF) count() uint64 {
+	return binary.LittleEndian.Uint64(a.Header[len(a.Header)-10:])
 }
 
 // video returns the number of the first video stream; of any stream when there is none.

@@ -13,6 +13,7 @@ const (
 	asfPayloadHead   = 17      // with an offset DWORD, 8 bytes of replicated data, a WORD length
 	maxFilmBytes     = 1 << 30 // of a synthetic film, which is in memory
 	asfPayloadsMost  = 63
+	filmFourCC       = "SLAB"      // the kind of video
 	asfSpan          = time.Second // no packet holds more than this
 	asfPayloadMarker = 0x5d        // BYTE stream number, BYTE object number, DWORD offset, BYTE replicated length
 )
@@ -193,7 +194,7 @@ func streamProperties(track int) []byte {
 		le.PutUint32(data[19:], 180)
 		le.PutUint16(data[23:], 1)
 		le.PutUint16(data[25:], 24)
-		copy(data[27:], "SLAB")
+		copy(data[27:], filmFourCC)
 	}
 	b := []byte(asfGUID(kind) + asfGUID("no errors"))
 	b = le.AppendUint64(b, 0)
