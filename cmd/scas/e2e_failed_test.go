@@ -46,8 +46,9 @@ func failedMoves() []*failedMove {
 
 // TestFailedMoves lets moves fail in each way they can before the target plays.
 func TestFailedMoves(t *testing.T) {
+	t.Parallel()
 	lab.Root(t)
-	together(t, 12, failedMoves(), func(m *failedMove) string { return m.name }, func(t *testing.T, m *failedMove) {
+	together(t, 10, failedMoves(), func(m *failedMove) string { return m.name }, func(t *testing.T, m *failedMove) {
 		m.gw = newSite(t, siteConfig{attach: m.attach})
 		m.film = m.gw.film(t, lab.GstServer(), false)
 		m.gw.serve(t)
@@ -192,6 +193,7 @@ func (c refusedOrder) try(t *testing.T, gw *site) {
 
 // TestOrderRefused gives orders that cannot be carried out. The films do not notice.
 func TestOrderRefused(t *testing.T) {
+	t.Parallel()
 	gw := newSite(t, siteConfig{})
 	film := gw.film(t, lab.ServerConfig{}, false)
 	_, said, code := gw.command(t, "transfer", "--to", "tv")

@@ -26,6 +26,7 @@ func follows(t *testing.T, leg string, left lab.Result, next *lab.Player) {
 // TestJourney moves one film there and back while others play on the same terminals, and opens
 // it again where it arrived.
 func TestJourney(t *testing.T) {
+	t.Parallel()
 	gw := newSite(t, siteConfig{})
 	film := gw.film(t, lab.GstServer(), false)
 	gw.serve(t)
@@ -76,6 +77,7 @@ func TestJourney(t *testing.T) {
 // TestOriginEnds: the film is closed on the phone while it waits for the tv. There is nothing
 // to move any more, and the tv opens it as it likes.
 func TestOriginEnds(t *testing.T) {
+	t.Parallel()
 	gw := newSite(t, siteConfig{})
 	film := gw.film(t, lab.GstServer(), false)
 	gw.serve(t)
@@ -104,6 +106,7 @@ func TestOriginEnds(t *testing.T) {
 // nobody can take back. The film goes on on the tv where the phone's screen is, and the
 // transfer tells.
 func TestOriginHasItAll(t *testing.T) {
+	t.Parallel()
 	gw := newSite(t, siteConfig{})
 	film := gw.film(t, lab.ServerConfig{Burst: true}, false)
 	gw.serve(t)

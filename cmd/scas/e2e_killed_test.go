@@ -45,6 +45,7 @@ const closedMost = time.Second
 // TestKilled kills the gateway while films play, starts it again and ends it in order: what is
 // watched goes on, what was moved ends at once, and nothing is left behind.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	gw := newSite(t, siteConfig{ipv6: true})
 	four := gw.film(t, lab.GstServer(), false)
 	six := gw.film(t, lab.GstServer(), true)

@@ -108,9 +108,10 @@ func labMoves() []*labMove {
 
 // TestMoves moves films between synthetic players, whose media tell which picture is where.
 func TestMoves(t *testing.T) {
+	t.Parallel()
 	lab.Root(t)
 	moves := labMoves()
-	together(t, 12, moves, func(m *labMove) string { return m.name }, func(t *testing.T, m *labMove) {
+	together(t, 10, moves, func(m *labMove) string { return m.name }, func(t *testing.T, m *labMove) {
 		m.run(t)
 		m.checkViewer(t)
 		m.checkPeers(t)

@@ -35,7 +35,7 @@ func TestDrain(t *testing.T) {
 	t.Setenv("SCAS_DRAIN", "1m")
 	s := newSite(t, siteConfig{steer: "always"})
 	p := steeredTV(t, s)
-	if err := syscall.Kill(s.daemon.Pid(), syscall.SIGTERM); err != nil {
+	if err := syscall.Kill(s.daemon.cmd.Process.Pid, syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	await(t, 10*time.Second, "the gateway says that it ends", func() bool {
@@ -49,7 +49,7 @@ func TestDrain(t *testing.T) {
 	whole(t, "the tv", p.Result())
 	p.Quit()
 	select {
-	case <-s.daemon.Done():
+	case <-s.daemon.done:
 	case <-time.After(15 * time.Second):
 		t.Error("the gateway waits for nobody")
 	}
@@ -61,7 +61,7 @@ func TestSecondSignal(t *testing.T) {
 	s := newSite(t, siteConfig{steer: "always"})
 	p := steeredTV(t, s)
 	for range 2 {
-		if err := syscall.Kill(s.daemon.Pid(), syscall.SIGTERM); err != nil {
+		if err := syscall.Kill(s.daemon.cmd.Process.Pid, syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 		// Two signals at once are one.
@@ -71,7 +71,7 @@ func TestSecondSignal(t *testing.T) {
 		})
 	}
 	select {
-	case <-s.daemon.Done():
+	case <-s.daemon.done:
 	case <-time.After(10 * time.Second):
 		t.Fatal("the gateway goes on")
 	}

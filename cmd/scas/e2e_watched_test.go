@@ -20,6 +20,7 @@ const positionMost = 0.25
 
 // TestLivePositions compares the npt of running films with what their players have.
 func TestLivePositions(t *testing.T) {
+	t.Parallel()
 	gw := newSite(t, siteConfig{ipv6: true})
 	gst := gw.film(t, lab.GstServer(), false)
 	live555 := gw.film(t, lab.Live555Server(), true)
@@ -77,7 +78,9 @@ func (w *watchedFilm) last(t *testing.T, gw *site) {
 			t.Errorf("%s: %d packets of %s lost over TCP", w.name, track.Lost, track.Media)
 		}
 	}
-	if packets != got.Packets || r.Lossy {
+	// Counting begins when the gateway has read the reply to SETUP; on a busy machine media may
+	// be quicker, by less than a second's packets.
+	if packets > got.Packets || packets+40 < got.Packets || r.Lossy {
 		t.Errorf("%s: %d packets counted, the player had %d: %+v", w.name, packets, got.Packets, r)
 	}
 	if r.Position == nil || r.Position.NPT == nil || math.Abs(*r.Position.NPT-newest.NPT.Seconds()) > positionMost {
@@ -128,6 +131,7 @@ func sample(t *testing.T, gw *site, films []*watchedFilm, when string, state ses
 // TestStranger: a terminal nobody enrolled plays as if there were no gateway, even where every
 // enrolled one is steered.
 func TestStranger(t *testing.T) {
+	t.Parallel()
 	gw := newSite(t, siteConfig{ipv6: true, steer: "always", only: []string{"phone", "phone6"}})
 	four := gw.film(t, lab.GstServer(), false)
 	six := gw.film(t, lab.GstServer(), true)

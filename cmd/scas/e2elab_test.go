@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,7 +20,6 @@ import (
 
 	"scas/admin"
 	"scas/internal/lab"
-	"scas/internal/lab/peers"
 	"scas/session"
 )
 
@@ -68,8 +68,36 @@ type site struct {
 	*lab.Lab
 	cfg    siteConfig
 	dir    string // of configuration, socket, state and log
-	daemon *peers.Process
+	daemon *daemon
 	api    *client
+}
+
+// daemon is a running `scas serve`.
+type daemon struct {
+	cmd  *exec.Cmd
+	done chan struct{} // closed when it was reaped
+}
+
+// starting is held by the one gateway that starts: loading its programs takes a processor for
+// half a second, and films play meanwhile that must not stall.
+var starting sync.Mutex
+
+// startDaemon starts cmd; it does not outlive the tests. (Pdeathsig is sent when the *thread*
+// that started it ends: prctl(2).)
+func startDaemon(cmd *exec.Cmd) (*daemon, error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	d := &daemon{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // what it ended with is in ProcessState
+			close(d.done)
+		}
+	}()
+	return d, <-started
 }
 
 // newSite builds the network; the gateway is not started yet.
@@ -148,12 +176,14 @@ state: {dir: %s}
 	defer log.Close()
 	cmd := s.Command(context.Background(), lab.GW, program(t), "serve", "-c", file, "--log-level", "debug")
 	cmd.Stdout, cmd.Stderr = log, log
-	if s.daemon, err = peers.StartProcess(cmd); err != nil {
+	starting.Lock()
+	defer starting.Unlock()
+	if s.daemon, err = startDaemon(cmd); err != nil {
 		t.Fatal(err)
 	}
 	await(t, 30*time.Second, "the gateway is ready", func() bool {
 		select {
-		case <-s.daemon.Done():
+		case <-s.daemon.done:
 			t.Fatal("the gateway ended at once")
 		default:
 		}
@@ -169,21 +199,28 @@ func (s *site) stop(t testing.TB) {
 	if s.daemon == nil {
 		return
 	}
-	s.daemon.Stop(15 * time.Second)
-	if code := s.daemon.ExitCode(); code != 0 {
+	d := s.daemon
+	s.daemon = nil
+	_ = d.cmd.Process.Signal(syscall.SIGTERM) // it may have ended: then its exit code tells
+	select {
+	case <-d.done:
+	case <-time.After(15 * time.Second):
+		_ = d.cmd.Process.Kill()
+		<-d.done
+	}
+	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("scas serve: exit code %d", code)
 	}
-	s.daemon = nil
 }
 
 // kill ends the gateway as a crash would and returns when that was.
 func (s *site) kill(t testing.TB) time.Time {
 	t.Helper()
 	at := time.Now()
-	if err := syscall.Kill(s.daemon.Pid(), syscall.SIGKILL); err != nil {
+	if err := s.daemon.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-s.daemon.Done()
+	<-s.daemon.done
 	s.daemon = nil
 	return at
 }
