@@ -101,6 +101,7 @@ type Limits struct {
 	MinExpires    time.Duration // shortest; default 60 s
 	Datagrams     int           // bytes of a request to the core over UDP; beyond: TCP. Default 8000
 	AccessUDP     int           // the same to terminals; default 1300 (RFC 3261 §18.1.1)
+	Grace         time.Duration // added to the life of a registration that the core says; default 30 s
 }
 
 // DefaultConfig returns the defaults of every optional field.
@@ -111,7 +112,7 @@ func DefaultConfig() Config {
 			Requests: 2000, Datagram: 32 << 10, Header: 1 << 10, Head: 16 << 10,
 			Connections: 512, Idle: 120 * time.Second, Message: 10 * time.Second,
 			SourceRate: 20, SourceBurst: 40, Bindings: 10, AoRs: 200_000, SubscribeRate: 50,
-			Expires: time.Hour, MinExpires: time.Minute, Datagrams: 8000, AccessUDP: 1300,
+			Expires: time.Hour, MinExpires: time.Minute, Datagrams: 8000, AccessUDP: 1300, Grace: 30 * time.Second,
 		},
 	}
 }

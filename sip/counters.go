@@ -111,55 +111,21 @@ func newToken(n int) string {
 
 // reasonPhrase is the usual text of a status code (RFC 3261 §21).
 func reasonPhrase(code int) string {
-	switch code {
-	case 200:
-		return "OK"
-	case 202:
-		return "Accepted"
-	case 400:
-		return "Bad Request"
-	case 401:
-		return "Unauthorized"
-	case 403:
-		return "Forbidden"
-	case 404:
-		return "Not Found"
-	case 405:
-		return "Method Not Allowed"
-	case 406:
-		return "Not Acceptable"
-	case 412:
-		return "Conditional Request Failed"
-	case 413:
-		return "Request Entity Too Large"
-	case 415:
-		return "Unsupported Media Type"
-	case 416:
-		return "Unsupported URI Scheme"
-	case 420:
-		return "Bad Extension"
-	case 423:
-		return "Interval Too Brief"
-	case 480:
-		return "Temporarily Unavailable"
-	case 481:
-		return "Call/Transaction Does Not Exist"
-	case 483:
-		return "Too Many Hops"
-	case 488:
-		return "Not Acceptable Here"
-	case 489:
-		return "Bad Event"
-	case 500:
-		return "Server Internal Error"
-	case 501:
-		return "Not Implemented"
-	case 503:
-		return "Service Unavailable"
-	case 505:
-		return "Version Not Supported"
-	case 603:
-		return "Decline"
+	for _, r := range []struct {
+		code int
+		text string
+	}{
+		{200, "OK"}, {202, "Accepted"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"},
+		{404, "Not Found"}, {405, "Method Not Allowed"}, {406, "Not Acceptable"}, {408, "Request Timeout"},
+		{412, "Conditional Request Failed"}, {413, "Request Entity Too Large"}, {415, "Unsupported Media Type"},
+		{416, "Unsupported URI Scheme"}, {420, "Bad Extension"}, {423, "Interval Too Brief"},
+		{480, "Temporarily Unavailable"}, {481, "Call/Transaction Does Not Exist"}, {483, "Too Many Hops"},
+		{488, "Not Acceptable Here"}, {489, "Bad Event"}, {500, "Server Internal Error"}, {501, "Not Implemented"},
+		{503, "Service Unavailable"}, {505, "Version Not Supported"}, {603, "Decline"},
+	} {
+		if r.code == code {
+			return r.text
+		}
 	}
 	return "Answer"
 }

@@ -94,6 +94,7 @@ type notification struct {
 	reason      string // of terminated
 	contentType string // media type, lower case
 	body        []byte // nil: none
+	first       bool   // of its dialog
 }
 
 // subState is what a Subscription-State header says (RFC 6665 §4.1.3).

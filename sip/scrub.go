@@ -134,22 +134,32 @@ func (h *rawHead) look(name string, line []byte, colon int) {
 		h.lengths++
 		h.length, h.badLength = int(n), h.badLength || err != nil
 	case "cseq":
-		digits, _, _ := bytes.Cut(bytes.ReplaceAll(value, []byte("\r\n"), nil), []byte(" "))
-		n, err := strconv.ParseUint(strings.TrimSpace(string(digits)), 10, 32)
-		h.badCSeq = h.badCSeq || err != nil || n > 1<<31-1
+		h.badCSeq = h.badCSeq || !goodCSeq(value)
 		h.odd = h.odd || folded || bytes.Contains(value, []byte("  ")) || bytes.IndexByte(value, '\t') >= 0
 	case "via", "from", "to", "contact", "route", "record-route":
-		if name == "via" && h.via < 0 {
-			h.via = len(h.lines) - 1
-		}
-		if name == "from" && h.from < 0 {
-			h.from = len(h.lines) - 1
-		}
+		h.place(name)
 		h.odd = h.odd || folded || oddBlanks(value, name == "via")
 		h.control = h.control || !utf8.Valid(value)
 	default:
-		h.odd = h.odd || folded && name != ""
+		h.odd = h.odd || folded
 	}
+}
+
+// place remembers where the first Via and From are.
+func (h *rawHead) place(name string) {
+	switch {
+	case name == "via" && h.via < 0:
+		h.via = len(h.lines) - 1
+	case name == "from" && h.from < 0:
+		h.from = len(h.lines) - 1
+	}
+}
+
+// goodCSeq: a number below 2^31, and a method (RFC 3261 §8.1.1.5).
+func goodCSeq(value []byte) bool {
+	digits, _, _ := bytes.Cut(bytes.ReplaceAll(value, []byte("\r\n"), nil), []byte(" "))
+	n, err := strconv.ParseUint(strings.TrimSpace(string(digits)), 10, 32)
+	return err == nil && n <= 1<<31-1
 }
 
 // oddBlanks reports blanks around ; and = that the parser takes for part of a name.
@@ -201,7 +211,7 @@ func (h *rawHead) rebuild(first, body []byte) []byte {
 // RFC 3261 §25.1 allows around separators.
 func plain(name, v string) string {
 	v = strings.TrimSpace(strings.NewReplacer("\r\n", " ", "\t", " ").Replace(v))
-	seps := ""
+	var seps string
 	switch name {
 	case "via":
 		seps = ";=,/:"

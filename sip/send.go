@@ -24,12 +24,8 @@ type target struct {
 	Address   netip.AddrPort
 }
 
-var (
-	// errNoListener: no listener speaks the transport that the target needs.
-	errNoListener = errors.New("no listener for this transport")
-	// errTarget: the target's URI or route cannot be used.
-	errTarget = errors.New("unusable target")
-)
+// errNoListener: no listener speaks the transport that the target needs.
+var errNoListener = errors.New("no listener for this transport")
 
 // sendTime bounds a request of ours: 64*T1 (RFC 3261 §17.1.2.2).
 const sendTime = 32 * time.Second

@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -233,12 +234,12 @@ func (x *subscriber) answered(sub *subscription, dlg *dialog, res *gosip.Respons
 		}
 		x.forgetDialog(sub)
 		x.schedule.set(sub.key, now.Add(time.Second))
-	case code == 480 || code == 404:
+	case code == 480, code == 404:
 		x.forgetDialog(sub) // nobody there: the next registration asks again
 		delete(x.subs, sub.key)
 		x.schedule.drop(sub.key)
 		return
-	case code == 403 || code == 405 || code == 489 || code == 501 || code == 401 || code == 407:
+	case refusedForGood(code):
 		x.s.count.add("subscribes_rejected")
 		sub.rejected = true
 		x.forgetDialog(sub)
@@ -255,6 +256,11 @@ func (x *subscriber) answered(sub *subscription, dlg *dialog, res *gosip.Respons
 		sub.again = false
 		x.schedule.sooner(sub.key, now)
 	}
+}
+
+// refusedForGood reports an answer that will be the same tomorrow.
+func refusedForGood(code int) bool {
+	return slices.Contains([]int{401, 403, 405, 407, 489, 501}, code)
 }
 
 // handle answers NOTIFY: 481 for a dialog we do not have, 489 for another package, else 200 at
@@ -287,12 +293,13 @@ func (x *subscriber) notified(r *request) reply {
 		x.s.count.add("notifies_late")
 		return reply{code: 200}
 	}
+	first := sub.dlg.remoteSeq == 0
 	sub.dlg.remoteSeq = seq
 	x.s.count.add("notifies_" + x.event)
 	st := parseSubState(headerText(r, "Subscription-State"))
 	n := notification{
 		key: sub.key, state: st.state, reason: st.reason,
-		contentType: mediaType(headerText(r, "Content-Type")), body: append([]byte(nil), r.Body()...),
+		contentType: mediaType(headerText(r, "Content-Type")), body: append([]byte(nil), r.Body()...), first: first,
 	}
 	x.follow(sub, st)
 	dlg := sub.dlg
