@@ -53,6 +53,8 @@ type film struct {
 	location uint32
 	step     time.Duration // widest gap between two packets in a row
 	sampled  bool          // packets come as samples
+	ahead    time.Duration // by how much the bytes behind the newest packet seen carry on
+	counted  bool          // ahead is valid
 	over     time.Time     // the stream ended; zero: it did not
 	left     time.Time     // the terminal closed the connection, and may open another one; zero: it is there
 }
@@ -181,6 +183,17 @@ func (f *film) packet(h mms.Data, p mms.Packet, at time.Time) {
 	}
 	f.last = max(f.last, npt)
 	f.location, f.lastSend, f.lastAt = h.LocationID, send, at
+	f.ahead, f.counted = 0, false
+}
+
+// beyond takes how many bytes of the server went to the terminal after the newest packet seen,
+// none of which were seen: by the size of the film they tell how far it went.
+func (f *film) beyond(s *sess, bytes int64) {
+	total := float64(f.packets) * float64(f.size+8)
+	if !f.seen || bytes < 0 || total == 0 || s.end == 0 {
+		return
+	}
+	f.ahead, f.counted = time.Duration(min(float64(bytes)/total, 1)*float64(s.end)), true
 }
 
 // sample looks for the newest media packet in the tail of a segment.
@@ -224,7 +237,7 @@ func (f *film) delivered(s *sess, now time.Time) (session.NPT, time.Duration, se
 	case s.rec.State == session.Paused && s.halted:
 		return s.halt, time.Second, session.SourceClock, true
 	case f.seen:
-		return f.clip(s, f.last), f.accuracy(f.until(now)), session.SourceMedia, true
+		return f.clip(s, f.last.Add(f.ahead)), f.accuracy(f.until(now)), session.SourceMedia, true
 	}
 	npt, err, src := s.byClock(f.until(now))
 	if s.sought {
@@ -249,11 +262,16 @@ func (f *film) until(now time.Time) time.Time {
 }
 
 // accuracy is the honest ± of the newest packet's time: one packet, and when only samples are
-// seen, what may have come since.
+// seen, what may have come since: counted in bytes, or guessed from the burst at a start.
 func (f *film) accuracy(now time.Time) time.Duration {
 	err := max(f.step, leastStep)
-	if f.sampled {
-		err += min(max(now.Sub(f.lastAt), 0), time.Second)
+	switch since := max(now.Sub(f.lastAt), 0); {
+	case f.counted:
+		err += f.ahead / 2
+	case f.sampled && f.lastAt.Sub(f.startAt) < f.preroll:
+		err += f.preroll + min(since, time.Second)
+	case f.sampled:
+		err += min(since, time.Second)
 	}
 	return err
 }

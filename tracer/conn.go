@@ -30,6 +30,8 @@ type conn struct {
 	sessions  []*sess // those this connection controls, newest last
 	steered   bool
 	touched   time.Time
+	sampled   uint32 // sequence number behind the newest sample of the server's bytes
+	samples   bool   // there was one
 
 	// of RTSP
 	pending  []request

@@ -116,6 +116,10 @@ func (l *Live) ByFlow(f bpf.Flow) []string {
 
 // refresh reads the exact counters of a session's media from the kernel.
 func (l *Live) refresh(s *sess) {
+	if s.film != nil {
+		l.refreshFilm(s)
+		return
+	}
 	var tcp bpf.TCPStats
 	var haveTCP bool
 	if s.rec.Transport == session.TCP && !s.rec.Steered {
@@ -139,6 +143,24 @@ func (l *Live) refresh(s *sess) {
 			}
 		}
 	}
+}
+
+// refreshFilm adds what the kernel counted behind the newest packet seen of a film.
+func (l *Live) refreshFilm(s *sess) {
+	c := l.d.conns[s.control]
+	if c == nil || s.rec.Steered || s.rec.State != session.Playing || l.d.cfg.NoRTP {
+		return
+	}
+	tcp, ok := l.k.TCPStats(s.control)
+	if !ok {
+		return
+	}
+	s.rec.Lossy = s.rec.Lossy || tcp.Lossy
+	end := c.toViewer.order.next
+	if c.samples && (!c.toViewer.order.started || int32(c.sampled-end) > 0) {
+		end = c.sampled
+	}
+	s.film.beyond(s, int64(int32(tcp.ToTerminal.HighestSeq-end)))
 }
 
 // counted takes the kernel's counters of a UDP track.

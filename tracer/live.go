@@ -131,6 +131,8 @@ func (l *Live) event(ev *bpf.Event) {
 		l.d.Frame(ev.Flow, ev.Dir, ev.Channel, ev.Payload, ev.At)
 	case bpf.EventTail:
 		if l.d.Tail(ev.Flow, ev.Payload, ev.At) {
+			c := l.d.conns[ev.Flow]
+			c.sampled, c.samples = ev.Seq+uint32(len(ev.Payload)), true
 			l.check(l.k.SampleHit(ev.Flow))
 		}
 	}

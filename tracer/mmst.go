@@ -2,7 +2,6 @@ package tracer
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -244,7 +243,7 @@ func (x *mmstDialogue) opened(at time.Time) {
 	if x.udp {
 		s.rec.Protocol, s.rec.Transport = session.MMSU, session.UDP
 	}
-	s.key.id = fmt.Sprintf("mms %d/%d", c.flow.Terminal.Port(), s.number)
+	s.key.id = "mms " + s.rec.ID
 	s.timeout, s.unit, s.version = mmstTimeout, "", ""
 	url := mms.URL("mms", hostURL(clip(x.connect.Host(), maxName), c.flow.Server, 1755), s.film.path)
 	s.rec.URL, s.base = session.Ptr(url), url

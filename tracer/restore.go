@@ -33,6 +33,7 @@ type saved struct {
 	Halted  bool           `json:"halted"`
 	Paused  time.Time      `json:"paused"`
 	Tracks  []savedTrack   `json:"tracks"`
+	Film    *savedFilm     `json:"film,omitempty"` // of MMS
 }
 
 type savedTrack struct {
@@ -74,6 +75,9 @@ func (s *sess) save() saved {
 		Scale: s.play.scale, Since: s.play.at, Sought: s.sought, Halt: s.halt, Halted: s.halted, Paused: s.paused,
 	}
 	x.Record.Live = s.live
+	if s.film != nil {
+		x.Film = s.film.save()
+	}
 	for _, t := range s.tracks {
 		x.Tracks = append(x.Tracks, savedTrack{
 			ID: t.id, Media: t.media, Codec: t.codec, Language: t.language, Control: t.control, Rate: t.rate,
@@ -114,6 +118,9 @@ func (d *Decoder) restore(x saved, at time.Time) {
 	}
 	s.profile = profileOf(d.cfg.Profiles, deref(s.rec.UserAgent))
 	s.floor = x.Start
+	if x.Film != nil {
+		d.restoreFilm(s, x.Film)
+	}
 	for _, y := range x.Tracks {
 		t := &track{
 			id: y.ID, media: y.Media, codec: y.Codec, language: y.Language, control: y.Control, rate: y.Rate,
