@@ -6,32 +6,33 @@ import (
 
 	"scas/session"
 	"scas/tracer"
-	"scas/tracer/rtsp"
 )
 
-// started decides about a PLAY of the target. It runs in the transfer's goroutine; the
+// started decides about a start request of the target. It runs in the transfer's goroutine; the
 // relay's waits meanwhile.
 func (m *move) started(a ask) started {
 	now := m.s.now()
-	d, _, known := m.s.sessionOn(a.r.flow, a.m.Get("Session"))
-	if !m.same(a.m.URL(), d, known) {
+	d, _, known := m.s.sessionOn(a.r.flow, a.session())
+	if !a.names(m, d, known) {
 		m.mismatch = m.mismatch || m.waiting()
 		m.s.count.mismatches.Add(1)
 		return started{}
 	}
-	key := startKey{a.r, a.m.Get("Session")}
+	key, turn := a.key(a.r)
 	running := known && (d.Record.State == session.Playing || d.Record.State == session.Paused)
-	if running || m.tried[key] || len(m.tried) >= maxStarts || !m.takes(now) {
+	before, tried := m.tried[key]
+	seek := running || tried && (turn == 0 || turn > before)
+	if seek || len(m.tried) >= maxStarts || !m.takes(now) {
 		return started{} // the viewer's own seek, or too late
 	}
 	at, unit, have := m.position(now)
-	rewritten := have && rewriteStart(a.m, unit, at)
+	rewritten := have && a.rewrite(unit, at)
 	if !rewritten && m.order.RequirePosition && m.waiting() {
 		m.step(session.Fail, session.NotSeekable)
 		return started{}
 	}
-	m.tried[key] = true
-	m.try = attempt{number: m.try.number + 1, r: a.r, header: key.id, at: now, userAgent: a.m.Get("User-Agent")}
+	m.tried[key] = turn
+	m.try = attempt{number: m.try.number + 1, r: a.r, key: key, session: a.session(), at: now, userAgent: a.agent()}
 	m.t.Position, m.t.StartedAt = nil, nil
 	switch {
 	case !rewritten:
@@ -62,22 +63,6 @@ func (m *move) takes(now time.Time) bool {
 	return false
 }
 
-// same reports whether a PLAY of the target is for the content of the transfer.
-func (m *move) same(url string, d tracer.Detail, known bool) bool {
-	named := func(url string) bool {
-		for _, u := range m.urls {
-			if url != "" && rtsp.SameURL(u, rtsp.StripUserinfo(url)) {
-				return true
-			}
-		}
-		return false
-	}
-	if !named(url) && !(known && named(d.ContentURL) && strings.HasPrefix(url, strings.TrimRight(d.BaseURL, "/"))) {
-		return false
-	}
-	return !known || sameContent(m.last, d)
-}
-
 // position returns where a start request that passes now has to start, and in which unit of
 // the server.
 func (m *move) position(now time.Time) (at time.Duration, unit string, ok bool) {
@@ -105,9 +90,14 @@ func (m *move) noted(n note) {
 	switch n.kind {
 	case noteReply:
 		m.replied(n, now)
+	case noteStarted:
+		if n.attempt == m.try.number {
+			m.t.StartedAt = session.Ptr(n.start.Seconds())
+			m.s.table.PutTransfer(m.t)
+		}
 	case noteRefused:
 		if n.r.flow.Server == m.server && m.t.State != session.Committed {
-			m.step(session.Fail, session.ServerRefused(text(n.status)))
+			m.step(session.Fail, session.ServerRefused(n.refused))
 		}
 	case noteUnreachable:
 		if n.r.flow.Server == m.server && m.t.State != session.Committed {
@@ -131,22 +121,22 @@ func (m *move) noted(n note) {
 func (m *move) replied(n note, now time.Time) {
 	switch {
 	case n.attempt != m.try.number:
-	case n.status < 300:
+	case n.again:
+		delete(m.tried, m.try.key)
+	case n.refused == "":
 		m.try.replied = now
 		if n.start != nil {
 			m.t.StartedAt = session.Ptr(n.start.Seconds())
 		}
 		m.s.table.PutTransfer(m.t)
-	case n.status == 401 || n.status == 407:
-		delete(m.tried, startKey{m.try.r, m.try.header}) // it comes again, signed
 	case m.t.State == session.Attached:
-		m.step(session.Fail, session.ServerRefused(text(n.status)))
+		m.step(session.Fail, session.ServerRefused(n.refused))
 	}
 }
 
 // checkTarget looks whether an attached target plays, is gone, or gets nothing.
 func (m *move) checkTarget(now time.Time) {
-	d, _, known := m.s.sessionOn(m.try.r.flow, m.try.header)
+	d, _, known := m.s.sessionOn(m.try.r.flow, m.try.session)
 	f := m.facts(d, known, now)
 	switch {
 	case f.plays():
@@ -184,7 +174,7 @@ func (m *move) facts(d tracer.Detail, known bool, now time.Time) facts {
 	}
 	agent := m.try.userAgent
 	if known {
-		f.interleaved = d.Record.Transport == session.TCP
+		f.interleaved = d.Record.Transport == session.TCP || d.Record.Transport == session.HTTP
 		f.first, f.last, f.receipt = d.FirstMedia, d.LastMedia, d.Receipt
 		if d.Record.UserAgent != nil {
 			agent = *d.Record.UserAgent

@@ -9,24 +9,20 @@ import (
 	"time"
 
 	"scas/bpf"
-	"scas/tracer/rtsp"
 )
 
-// role is what differs between the two directions. Its methods run in the direction's
-// goroutine.
-type role interface {
-	// withhold is asked at the first byte of a message: shall it be kept until it is whole?
-	withhold() bool
-	// message is called with every message, in order. sent is false when it was withheld: the
-	// result is then what goes on instead, nil for nothing.
-	message(m *rtsp.Message, sent bool) []byte
-	// frame is called at the end of every interleaved frame.
-	frame(f frame)
-	// output takes bytes that go on. It writes or queues them.
-	output(b []byte) error
+// lane is what the protocol of a connection does with the bytes of one direction. Its methods run
+// in the direction's goroutine.
+type lane interface {
 	// received is called with everything read, before anything else.
 	received(b []byte)
-	// deadline is when the role wants tick to be called, zero for never.
+	// feed takes bytes that were read, in order, and lets go on what may.
+	feed(b []byte) error
+	// kept returns since when something unfinished is kept back, zero when nothing is.
+	kept() time.Time
+	// release lets go on what is kept back.
+	release() error
+	// deadline is when the lane wants tick to be called, zero for never.
 	deadline() time.Time
 	tick(now time.Time) error
 	// wrote is called after each write.
@@ -40,20 +36,14 @@ type direction struct {
 	r        *relay
 	dir      bpf.Dir
 	src, dst *net.TCPConn
-	role     role
+	lane     lane // opening until the protocol is known
 	in       *source
-	w        walker
 	mail     chan func()
 
-	withheld bool      // the message under way is kept back
-	since    time.Time // when its first byte came
-	discard  bool      // frames are thrown away from the next boundary on
-	dropping bool      // the frame under way is thrown away
-	inject   []byte    // to be written at the next boundary, before it
-	deaf     bool      // dst takes nothing any more
-	limit    time.Time // read deadline that is set on src
-	heard    time.Time // since the connection is half closed: when bytes came last
-	wakes    atomic.Uint64
+	deaf  bool      // dst takes nothing any more
+	limit time.Time // read deadline that is set on src
+	heard time.Time // since the connection is half closed: when bytes came last
+	wakes atomic.Uint64
 }
 
 // requestHold is how long an unfinished message is kept back: a whole one comes in one piece
@@ -92,7 +82,7 @@ func longAgo() time.Time { return time.Unix(1, 0) }
 func (d *direction) run() {
 	err := d.pump()
 	reset := d.r.reset[d.dir].Load() || !errors.Is(err, io.EOF) && !errors.Is(err, errFinished)
-	d.role.over(reset)
+	d.lane.over(reset)
 	d.r.ended[d.dir].Store(true)
 	d.r.s.t.StreamClosed(d.r.flow, d.dir, d.r.s.now())
 	if reset {
@@ -110,14 +100,14 @@ func (d *direction) pump() error {
 	for {
 		b, err := d.read()
 		if len(b) > 0 {
-			d.role.received(b)
-			if ferr := d.feed(b); ferr != nil {
+			d.lane.received(b)
+			if ferr := d.lane.feed(b); ferr != nil {
 				return ferr
 			}
 			d.in.done()
 		}
 		if err != nil {
-			if ferr := d.release(); ferr != nil {
+			if ferr := d.lane.release(); ferr != nil {
 				return ferr
 			}
 			return err
@@ -153,18 +143,21 @@ func (d *direction) read() ([]byte, error) {
 
 // errands runs the mailbox and what is due.
 func (d *direction) errands() error {
+	if len(d.mail) > 0 {
+		d.adopt() // a letter is for the protocol
+	}
 	for len(d.mail) > 0 {
 		(<-d.mail)()
 	}
 	other := d.r.other(d)
-	if d.limit.IsZero() && !other.ended() && !d.r.finishing.Load() && !d.withheld && d.role.deadline().IsZero() {
+	if d.limit.IsZero() && !other.ended() && !d.r.finishing.Load() && d.lane.kept().IsZero() && d.lane.deadline().IsZero() {
 		return nil // the way of media
 	}
 	now := time.Now()
 	if other.ended() && d.heard.IsZero() {
 		d.heard = now
 	}
-	switch due := d.role.deadline(); {
+	switch due, kept := d.lane.deadline(), d.lane.kept(); {
 	case d.deaf && other.ended():
 		return net.ErrClosed
 	case d.r.finishing.Load() && !now.Before(d.r.finishBy()):
@@ -172,17 +165,17 @@ func (d *direction) errands() error {
 	case !d.heard.IsZero() && now.Sub(d.heard) >= idleHalf:
 		return errFinished
 	case !due.IsZero() && !now.Before(due):
-		return d.role.tick(now)
-	case d.withheld && now.Sub(d.since) >= requestHold:
+		return d.lane.tick(now)
+	case !kept.IsZero() && now.Sub(kept) >= requestHold:
 		d.r.s.count.requestsReleased.Add(1)
-		return d.release()
+		return d.lane.release()
 	}
 	return nil
 }
 
 // wanted returns when the next read has to return at the latest, zero for never.
 func (d *direction) wanted() time.Time {
-	first := d.role.deadline()
+	first := d.lane.deadline()
 	add := func(t time.Time) {
 		if first.IsZero() || t.Before(first) {
 			first = t
@@ -191,137 +184,13 @@ func (d *direction) wanted() time.Time {
 	if d.r.finishing.Load() {
 		add(d.r.finishBy())
 	}
-	if d.withheld {
-		add(d.since.Add(requestHold))
+	if kept := d.lane.kept(); !kept.IsZero() {
+		add(kept.Add(requestHold))
 	}
 	if !d.heard.IsZero() {
 		add(d.heard.Add(idleHalf))
 	}
 	return first
-}
-
-// feed takes bytes that were read through the framing and lets go on what may.
-func (d *direction) feed(b []byte) error {
-	from := 0 // b[from:i] goes on
-	for i := 0; i < len(b) && !d.w.blind; {
-		if d.w.boundary() {
-			cut, err := d.begin(b[i], b[from:i])
-			if err != nil {
-				return err
-			}
-			if cut {
-				from = i
-			}
-		}
-		n, s := d.w.step(b[i:])
-		i += n
-		switch s {
-		case stepFrame:
-			if d.dropping {
-				d.r.s.count.dropped.Add(uint64(n))
-				from = i
-			} else if d.w.whole {
-				d.role.frame(d.w.last)
-			}
-		case stepPart:
-			if d.withheld {
-				from = i
-			}
-		case stepMessage:
-			out, err := d.unit()
-			if err != nil {
-				return err
-			}
-			if out {
-				from = i
-			}
-		case stepBlind:
-			d.r.s.count.notRTSP.Add(1)
-			if d.withheld {
-				from = i
-				if err := d.release(); err != nil {
-					return err
-				}
-			}
-			d.w.msg = nil
-		}
-	}
-	return d.pass(b[from:])
-}
-
-// begin decides about the unit whose first byte is c. ahead are bytes before it that may go
-// on; cut tells that they did.
-func (d *direction) begin(c byte, ahead []byte) (cut bool, err error) {
-	d.dropping = c == '$' && d.discard
-	d.withheld = c != '$' && d.role.withhold()
-	if !d.dropping && !d.withheld && d.inject == nil {
-		return false, nil
-	}
-	if err := d.pass(ahead); err != nil {
-		return true, err
-	}
-	if d.withheld {
-		d.since = time.Now()
-	}
-	return true, d.injectNow()
-}
-
-// unit handles a whole message. cut tells that it went on already, or will not.
-func (d *direction) unit() (cut bool, err error) {
-	u := d.w.unit
-	sent := !d.withheld
-	d.withheld = false
-	switch {
-	case u.Message == nil && sent:
-		return false, nil
-	case u.Message == nil:
-		return true, d.pass(u.Raw)
-	}
-	out := d.role.message(u.Message, sent)
-	if sent {
-		return false, nil
-	}
-	if err := d.pass(out); err != nil {
-		return true, err
-	}
-	return true, d.injectNow()
-}
-
-// release lets the message go on that is kept back.
-func (d *direction) release() error {
-	if !d.withheld {
-		return nil
-	}
-	d.withheld = false
-	return d.pass(d.w.msg)
-}
-
-// injectNow writes what is to be written at a boundary.
-func (d *direction) injectNow() error {
-	b := d.inject
-	if b == nil {
-		return nil
-	}
-	d.inject = nil
-	d.r.s.count.inserted.Add(uint64(len(b)))
-	return d.pass(b)
-}
-
-// put writes b at the next boundary, which may be now. Nothing of a message that is kept back
-// has gone on yet, so before it is a boundary too.
-func (d *direction) put(b []byte) error {
-	d.inject = append(d.inject, b...)
-	if d.w.blind || !d.w.boundary() && !d.withheld {
-		return nil
-	}
-	return d.injectNow()
-}
-
-func (d *direction) pass(b []byte) error {
-	if len(b) == 0 {
-		return nil
-	}
-	return d.role.output(b)
 }
 
 // write writes to dst. What dst does not take any more is counted: the reading side of that
@@ -333,7 +202,7 @@ func (d *direction) write(b []byte) error {
 		return nil
 	}
 	n, err := d.dst.Write(b)
-	d.role.wrote(n)
+	d.lane.wrote(n)
 	if err == nil {
 		return nil
 	}

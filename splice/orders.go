@@ -105,7 +105,7 @@ func (s *Splicer) movable(d tracer.Detail, o session.Order, aor string) error {
 	switch {
 	case r.State == session.Ended || d.Terminated:
 		return refuse(session.NoSession, "session "+o.Session+" has ended")
-	case r.Opaque || r.Protocol != session.RTSP || r.Transport == session.Multicast || r.URL == nil || *r.URL == "":
+	case r.Opaque || s.protocolOf(r.Protocol) == nil || r.Transport == session.Multicast || r.URL == nil || *r.URL == "":
 		return refuse(session.Unsupported, "session "+o.Session+" is of a kind that cannot be moved")
 	case s.key(r.Terminal.IP) == s.key(o.To.IP):
 		return refuse(session.SameTerminal, "the session is on that terminal already")

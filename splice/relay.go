@@ -8,7 +8,7 @@ package splice
 //	                       write -> SubscriberLeg
 //
 // Each direction is one goroutine that owns its buffers, its framing and its writing side; the
-// two run in parallel and share the requests under way and a few counters. Others reach a
+// two run in parallel and share what their protocol remembers and a few counters. Others reach a
 // direction through its mailbox: it is woken and runs what it finds there between two reads.
 // Nothing is held while nothing is armed: bytes go on as they come.
 
@@ -36,7 +36,6 @@ type relay struct {
 	s        *Splicer
 	flow     bpf.Flow
 	terminal *net.TCPConn // SubscriberLeg
-	requests requests
 
 	written   atomic.Uint64  // bytes that went to the terminal's socket
 	media     atomic.Uint64  // value of written behind the first media after the start reply, 0: none yet
@@ -53,12 +52,13 @@ type relay struct {
 
 	mu       sync.Mutex // guards what follows, and join against finish
 	deadline time.Time  // of finishing
+	talk     talk       // nil until the protocol is known
 }
 
 func newRelay(s *Splicer, f bpf.Flow, terminal *net.TCPConn) *relay {
 	return &relay{
 		s: s, flow: f, terminal: terminal,
-		gone: make(chan struct{}), downGone: make(chan struct{}), torn: make(chan struct{}, 1),
+		gone: make(chan struct{}), downGone: make(chan struct{}),
 	}
 }
 
@@ -97,7 +97,8 @@ func (r *relay) join(server *net.TCPConn) bool {
 	r.server = server
 	up, err1 := newDirection(r, bpf.ToServer, r.terminal, server, r.s.upBuffers)
 	down, err2 := newDirection(r, bpf.ToTerminal, server, r.terminal, r.s.downBuffers)
-	up.role, down.role = &upRole{r: r, d: up}, &downRole{r: r, d: down}
+	up.lane = &opening{common: &upward{r: r, d: up}, d: up}
+	down.lane = &opening{common: &downward{r: r, d: down}, d: down}
 	r.up, r.down = up, down
 	return err1 == nil && err2 == nil && !r.finishing.Load()
 }

@@ -4,12 +4,12 @@
 // plays, and ends the origin.
 //
 // What it is not asked to change it relays byte for byte, and what it cannot read it relays
-// unread. It refuses to know how RTSP is written (tracer/rtsp), where a viewer is in the film
-// (tracer), how steering works (bpf) and who may order a move (sip, admin). Of MMS it knows
-// nothing yet: such a connection is relayed.
+// unread. It refuses to know how RTSP and MMS are written (tracer/rtsp, tracer/mms), where a
+// viewer is in the film (tracer), how steering works (bpf) and who may order a move (sip, admin).
 //
 // Specifications: RFC 2326 (§10.5 PLAY, §10.12 interleaved frames, §12.29 Range, §12.33
-// RTP-Info), RFC 3550 §6 (RTCP BYE), RFC 9293 (forged FIN and RST).
+// RTP-Info), RFC 3550 §6 (RTCP BYE), RFC 9293 (forged FIN and RST), [MS-MMSP] (StartPlaying,
+// ConnectFunnel, EndOfStream), [MS-WMSP] (stream-time, end of stream).
 //
 // Locks, in the order they may be held together: Splicer.mu, then legs.mu or requests.mu.
 package splice
@@ -142,6 +142,8 @@ type Splicer struct {
 	wire   outside
 	target func(*net.TCPConn) (bpf.Flow, error) // whom an accepted connection joins
 
+	protocols []protocol
+
 	upBuffers, downBuffers *buffers
 
 	ctx  context.Context // ends with Serve
@@ -168,7 +170,7 @@ func New(cfg Config, k Kernel, t Tracer, table *session.Table, log *slog.Logger)
 		cfg.Now = time.Now
 	}
 	s := &Splicer{
-		cfg: cfg, k: k, t: t, table: table, log: log, target: steeredTo,
+		cfg: cfg, k: k, t: t, table: table, log: log, target: steeredTo, protocols: protocols(),
 		relays: map[bpf.Flow]*relay{}, moves: map[string]*move{}, targets: map[netip.Addr]*move{},
 	}
 	s.upBuffers, s.downBuffers = newBuffers(upBuffer), newBuffers(downBuffer)

@@ -2,7 +2,6 @@ package splice
 
 import (
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -42,14 +41,14 @@ type move struct {
 	last     tracer.Detail // of the origin, while it was there
 	lastAt   time.Time
 	left     time.Time // when the origin was touched; zero before
-	tried    map[startKey]bool
+	tried    map[startKey]uint32
 	try      attempt
 	mismatch bool // the target asked for something else
 }
 
-// startKey is what makes a PLAY a start: the first one of a session on a connection.
+// startKey is what makes a start request a start: the first one with it.
 type startKey struct {
-	r  *relay
+	r  *relay // nil: on whatever connection
 	id string
 }
 
@@ -57,9 +56,10 @@ type startKey struct {
 type attempt struct {
 	number    int
 	r         *relay
-	header    string // Session
+	key       startKey
+	session   string // on the connection
 	at        time.Time
-	replied   time.Time // 200
+	replied   time.Time // good
 	steadied  time.Time // newest SETUP after the reply
 	left      time.Time // TEARDOWN, or the connection ended
 	userAgent string
@@ -69,10 +69,11 @@ type noteKind uint8
 
 // What a relay tells a transfer.
 const (
-	noteSetup       noteKind = iota // the target set a track up
+	noteSetup       noteKind = iota // the target goes on towards a start request
 	noteTeardown                    // the target hung up
 	noteReply                       // the server answered a start request
-	noteRefused                     // the server refused DESCRIBE or SETUP
+	noteStarted                     // its first media came
+	noteRefused                     // the server refused what comes before a start request
 	noteClosed                      // a connection of the target ended
 	noteUnreachable                 // the server could not be reached for the target
 )
@@ -81,14 +82,15 @@ type note struct {
 	kind    noteKind
 	r       *relay
 	attempt int
-	status  int
-	start   *time.Duration // of the Range of the reply
+	refused string         // status or result code; "": not
+	again   bool           // the request will come again, signed
+	start   *time.Duration // where the server says it starts, or does
 }
 
-// ask is a PLAY of the target; the transfer may change it.
+// ask is a start request of the target; the transfer may change it.
 type ask struct {
-	r      *relay
-	m      *rtsp.Message
+	r *relay
+	start
 	answer chan started
 }
 
@@ -107,7 +109,7 @@ func newMove(s *Splicer, id string, key netip.Addr, o session.Order, d tracer.De
 	m := &move{
 		s: s, id: id, key: key, to: o.To.IP, origin: o.Session, order: o, server: d.Record.Server,
 		asks: make(chan ask), notes: make(chan note, 64), commands: make(chan command), endings: make(chan ending, 1),
-		gone: make(chan struct{}), tried: map[startKey]bool{}, last: d, lastAt: now,
+		gone: make(chan struct{}), tried: map[startKey]uint32{}, last: d, lastAt: now,
 	}
 	url := *d.Record.URL
 	for _, u := range []string{url, d.ContentURL, d.BaseURL} {
@@ -131,9 +133,9 @@ func newMove(s *Splicer, id string, key netip.Addr, o session.Order, d tracer.De
 	return m
 }
 
-// start shows a PLAY of the target to the transfer, which may change it.
-func (m *move) start(r *relay, msg *rtsp.Message) started {
-	a := ask{r: r, m: msg, answer: make(chan started, 1)}
+// start shows a start request of the target to the transfer, which may change it.
+func (m *move) start(r *relay, req start) started {
+	a := ask{r: r, start: req, answer: make(chan started, 1)}
 	select {
 	case m.asks <- a:
 		return <-a.answer // the goroutine answers what it took
@@ -148,17 +150,6 @@ func (m *move) note(n note) {
 	case m.notes <- n:
 	case <-m.gone:
 	}
-}
-
-// concerns reports whether a URL is that of the content or of something in it.
-func (m *move) concerns(url string) bool {
-	url = rtsp.StripUserinfo(url)
-	for _, u := range m.urls {
-		if rtsp.SameURL(u, url) || strings.HasPrefix(url, strings.TrimRight(u, "/")+"/") {
-			return true
-		}
-	}
-	return false
 }
 
 // drain fails the transfer if it waits for its target.

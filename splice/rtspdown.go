@@ -3,30 +3,28 @@ package splice
 import (
 	"time"
 
-	"scas/bpf"
 	"scas/tracer/rtsp"
 )
 
 // downRole is the way from the server to the terminal: it holds the reply to a start request,
 // swallows replies to requests of ours, and sees when media have reached the terminal.
 type downRole struct {
-	r *relay
-	d *direction
+	downward
+	t *rtspTalk
 
 	hold   *hold // a reply that waits for the first packets; what comes after it queues behind
 	frames frames
 	waits  bool // for the first media behind the start reply
-	came   bool // it came in the chunk under way
 }
 
-func (w *downRole) withhold() bool { return w.r.requests.lookAt() }
+func (w *downRole) withhold() bool { return w.t.requests.lookAt() }
 
 func (w *downRole) message(m *rtsp.Message, sent bool) []byte {
 	cseq, ok := m.CSeq()
 	if m.IsRequest() || !ok || m.Status() < 200 {
 		return m.Marshal()
 	}
-	q, ok := w.r.requests.take(cseq)
+	q, ok := w.t.requests.take(cseq)
 	if !ok {
 		return m.Marshal()
 	}
@@ -39,12 +37,12 @@ func (w *downRole) message(m *rtsp.Message, sent bool) []byte {
 		return w.startReply(m, q, sent)
 	case q.method == "TEARDOWN":
 		select {
-		case w.r.torn <- struct{}{}:
+		case w.t.torn <- struct{}{}:
 		default:
 		}
 	case q.refusal && refuses(m.Status()):
 		if t := w.r.s.moveOf(w.r.flow); t != nil {
-			t.note(note{kind: noteRefused, r: w.r, status: m.Status()})
+			t.note(note{kind: noteRefused, r: w.r, refused: text(m.Status())})
 		}
 	}
 	if sent {
@@ -67,7 +65,13 @@ func refuses(status int) bool {
 // startReply tells the transfer how the server took the start request, and holds a good reply
 // until it can be checked.
 func (w *downRole) startReply(m *rtsp.Message, q request, sent bool) []byte {
-	n := note{kind: noteReply, r: w.r, attempt: q.attempt, status: m.Status()}
+	n := note{kind: noteReply, r: w.r, attempt: q.attempt}
+	switch status := m.Status(); {
+	case status == 401 || status == 407:
+		n.again = true
+	case status >= 300:
+		n.refused = text(status)
+	}
 	if r, err := rtsp.ParseRange(m.Get("Range")); err == nil && r.Unit == rtsp.UnitNPT {
 		n.start = r.Start
 	}
@@ -99,14 +103,9 @@ func (w *downRole) frame(f frame) {
 	}
 	if w.hold != nil {
 		w.hold.frame(f)
-	} else if w.r.requests.lookAt() {
+	} else if w.t.requests.lookAt() {
 		w.frames.note(f)
 	}
-}
-
-func (w *downRole) received(b []byte) {
-	w.r.s.count.fromServer.Add(uint64(len(b)))
-	w.r.s.t.Stream(w.r.flow, bpf.ToTerminal, b, w.r.s.now())
 }
 
 // output writes, or queues behind a held reply.
@@ -135,12 +134,10 @@ func (w *downRole) letGo() error {
 }
 
 func (w *downRole) wrote(n int) {
-	total := w.r.written.Add(uint64(n))
-	w.r.s.count.toTerminal.Add(uint64(n))
 	if w.came && n > 0 {
-		w.came, w.waits = false, false
-		w.r.media.Store(total)
+		w.waits = false
 	}
+	w.downward.wrote(n)
 }
 
 func (w *downRole) deadline() time.Time {
@@ -164,14 +161,12 @@ func (w *downRole) over(reset bool) {
 	if w.hold != nil {
 		_ = w.letGo() // the connection ends in any case
 	}
-	if reset {
-		flush(w.r.terminal) // what the server sent before its RST was on its way already
-	}
+	w.downward.over(reset)
 }
 
 // endMedia writes last at the next boundary and throws all frames away from there on. It runs
 // in the direction's goroutine.
 func (w *downRole) endMedia(last []byte) {
-	w.d.discard = true
-	_ = w.d.put(last) // a terminal that takes nothing more has what it needs
+	w.t.down.discard = true
+	_ = w.t.down.put(last) // a terminal that takes nothing more has what it needs
 }

@@ -3,15 +3,14 @@ package splice
 import (
 	"time"
 
-	"scas/bpf"
 	"scas/tracer/rtsp"
 )
 
 // upRole is the way from the terminal to the server: it looks at whole requests while the
 // terminal is the target of a transfer, and lets the transfer change the start request.
 type upRole struct {
-	r *relay
-	d *direction
+	upward
+	t *rtspTalk
 }
 
 func (u *upRole) withhold() bool { return u.r.s.moveOf(u.r.flow) != nil }
@@ -28,7 +27,7 @@ func (u *upRole) message(m *rtsp.Message, sent bool) []byte {
 		u.look(m, &q)
 	}
 	if ok {
-		u.r.requests.add(q)
+		u.t.requests.add(q)
 	}
 	if sent {
 		return nil
@@ -50,7 +49,7 @@ func (u *upRole) look(m *rtsp.Message, q *request) {
 	}
 	switch m.Method() {
 	case "PLAY":
-		a := t.start(u.r, m)
+		a := t.start(u.r, rtspStart{m})
 		q.attempt, q.hold = a.attempt, a.hold
 	case "SETUP":
 		q.refusal = t.concerns(m.URL())
@@ -64,30 +63,16 @@ func (u *upRole) look(m *rtsp.Message, q *request) {
 
 func (u *upRole) frame(frame) {}
 
-func (u *upRole) received(b []byte) { u.r.s.count.fromTerminal.Add(uint64(len(b))) }
-
-// output hands the bytes to the tracer before they are written: the request must be known
-// before its reply is.
-func (u *upRole) output(b []byte) error {
-	u.r.s.t.Stream(u.r.flow, bpf.ToServer, b, u.r.s.now())
-	return u.d.write(b)
-}
-
-func (u *upRole) wrote(n int) { u.r.s.count.toServer.Add(uint64(n)) }
-
-func (u *upRole) deadline() time.Time  { return time.Time{} }
-func (u *upRole) tick(time.Time) error { return nil }
-
 // over lets a TEARDOWN be answered before a reset is passed on: mpv and mplayer send both in
 // one go.
 func (u *upRole) over(reset bool) {
-	if !reset || !u.r.requests.waitFor("TEARDOWN") {
+	if !reset || !u.t.requests.waitFor("TEARDOWN") {
 		return
 	}
 	wait := time.NewTimer(flushMax)
 	defer wait.Stop()
 	select {
-	case <-u.r.torn:
+	case <-u.t.torn:
 	case <-wait.C:
 	case <-u.r.downGone:
 	}
