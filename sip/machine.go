@@ -15,17 +15,17 @@ const MoveType = "application/vnd.scas.move+json"
 
 // Bounds of an incoming machine body.
 const (
-	maxBody   = 1024
-	maxDepth  = 4
-	maxString = 128
-	maxRef    = 32
+	maxBody      = 1024
+	maxJSONDepth = 4
+	maxString    = 128
+	maxRef       = 32
 )
 
-// errBody: the body is not the machine form.
-var errBody = errors.New("body not understood")
+// errMachine: the body is not the machine form.
+var errMachine = errors.New("body not understood")
 
 // parseMachine returns the command in a machine body. Unknown members are ignored. Errors wrap
-// errBody; ref is given back even then when it could be read.
+// errMachine; ref is given back even then when it could be read.
 func parseMachine(body []byte) (command, error) {
 	members, err := readObject(body)
 	if err != nil {
@@ -42,7 +42,7 @@ func parseMachine(body []byte) (command, error) {
 			return s
 		}
 		if err == nil {
-			err = fmt.Errorf("%w: %s is no string of at most %d bytes", errBody, name, maxString)
+			err = fmt.Errorf("%w: %s is no string of at most %d bytes", errMachine, name, maxString)
 		}
 		return ""
 	}
@@ -53,10 +53,10 @@ func parseMachine(body []byte) (command, error) {
 	c.auto = mode == "on"
 	if c.ref != "" && !validRef(c.ref) {
 		c.ref = ""
-		err = fmt.Errorf("%w: ref", errBody)
+		err = fmt.Errorf("%w: ref", errMachine)
 	}
 	if string(members["v"]) != "1" {
-		err = fmt.Errorf("%w: v is not 1", errBody)
+		err = fmt.Errorf("%w: v is not 1", errMachine)
 	}
 	if err != nil {
 		return command{ref: c.ref}, err
@@ -106,7 +106,7 @@ func (c command) check(mode string) (command, error) {
 		wrong = "op"
 	}
 	if wrong != "" {
-		return command{ref: c.ref}, fmt.Errorf("%w: %s", errBody, wrong)
+		return command{ref: c.ref}, fmt.Errorf("%w: %s", errMachine, wrong)
 	}
 	return c, nil
 }
@@ -115,7 +115,7 @@ func (c command) check(mode string) (command, error) {
 // equal names counts.
 func readObject(body []byte) (map[string]json.RawMessage, error) {
 	if len(body) > maxBody || !utf8.Valid(body) {
-		return nil, fmt.Errorf("%w: not UTF-8 of at most %d bytes", errBody, maxBody)
+		return nil, fmt.Errorf("%w: not UTF-8 of at most %d bytes", errMachine, maxBody)
 	}
 	d := json.NewDecoder(bytes.NewReader(body))
 	depth := 0
@@ -125,7 +125,7 @@ func readObject(body []byte) (map[string]json.RawMessage, error) {
 			break
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: no JSON", errBody)
+			return nil, fmt.Errorf("%w: no JSON", errMachine)
 		}
 		switch t {
 		case json.Delim('{'), json.Delim('['):
@@ -133,13 +133,13 @@ func readObject(body []byte) (map[string]json.RawMessage, error) {
 		case json.Delim('}'), json.Delim(']'):
 			depth--
 		}
-		if depth > maxDepth {
-			return nil, fmt.Errorf("%w: nested deeper than %d", errBody, maxDepth)
+		if depth > maxJSONDepth {
+			return nil, fmt.Errorf("%w: nested deeper than %d", errMachine, maxJSONDepth)
 		}
 	}
 	var members map[string]json.RawMessage
 	if json.Unmarshal(body, &members) != nil || members == nil {
-		return nil, fmt.Errorf("%w: no JSON object", errBody)
+		return nil, fmt.Errorf("%w: no JSON object", errMachine)
 	}
 	return members, nil
 }

@@ -163,6 +163,7 @@ func (o *orders) watch(ctx context.Context) {
 		changes := o.transfers.Watch(round)
 		if first {
 			o.takeOver()
+			close(o.watching)
 		}
 		o.reread()
 		for c := range changes {
@@ -286,8 +287,8 @@ func (o *orders) report(f *offer, t session.Transfer, said string) {
 		}
 		if f.asker.refer == nil {
 			o.tell(*f.asker, mine, mine.words())
-			told[f.asker.b.Key] = true
 		}
+		told[f.asker.b.Key] = f.asker.known // a NOTIFY tells as well
 	}
 	for _, to := range []recipient{f.from, {aor: identity(f.u.aor), b: f.to, known: true}} {
 		if !to.known || told[to.b.Key] || said == codeOffline && to.b.Key == f.to.Key || to.b.Contact == "" {

@@ -41,6 +41,7 @@ type orders struct {
 	attachTime time.Duration // the target has so long to open the URL
 	wg         sync.WaitGroup
 	slots      chan struct{} // bounds the messages on their way
+	watching   chan struct{} // closed when transfers are followed
 	background context.Context
 	stop       context.CancelFunc
 

@@ -23,15 +23,15 @@ const PresenceType = "application/pidf+xml"
 
 // Bounds of an incoming document (ims-sip 5.3).
 const (
-	maxXML        = 64 << 10
-	maxXMLDepth   = 16
+	maxPIDF       = 64 << 10
+	maxPIDFDepth  = 16
 	maxPIDFParts  = 64
-	maxXMLText    = 512
+	maxPIDFText   = 512
 	maxActivities = 16
 )
 
-// errXML: the document is refused.
-var errXML = errors.New("presence document refused")
+// errPIDF: the document is refused.
+var errPIDF = errors.New("presence document refused")
 
 // userInput is an RPID user-input element (RFC 4480 §3.12). Present is false when there is none.
 type userInput struct {
@@ -69,11 +69,11 @@ type presenceDoc struct {
 }
 
 // parsePIDF reads a presence document; elements it does not know are passed over. Errors wrap
-// errXML.
+// errPIDF.
 func parsePIDF(body []byte) (presenceDoc, error) {
 	p := pidfReader{}
-	if len(body) > maxXML {
-		return p.doc, fmt.Errorf("%w: %d bytes", errXML, len(body))
+	if len(body) > maxPIDF {
+		return p.doc, fmt.Errorf("%w: %d bytes", errPIDF, len(body))
 	}
 	d := xml.NewDecoder(bytes.NewReader(body))
 	for {
@@ -85,11 +85,11 @@ func parsePIDF(body []byte) (presenceDoc, error) {
 			err = p.token(t)
 		}
 		if err != nil {
-			return presenceDoc{}, fmt.Errorf("%w: %w", errXML, err)
+			return presenceDoc{}, fmt.Errorf("%w: %w", errPIDF, err)
 		}
 	}
 	if !p.root {
-		return presenceDoc{}, fmt.Errorf("%w: no presence element", errXML)
+		return presenceDoc{}, fmt.Errorf("%w: no presence element", errPIDF)
 	}
 	return p.doc, nil
 }
@@ -109,14 +109,14 @@ func (p *pidfReader) token(t xml.Token) error {
 		return errors.New("DOCTYPE")
 	case xml.StartElement:
 		p.path = append(p.path, t.Name)
-		if len(p.path) > maxXMLDepth {
+		if len(p.path) > maxPIDFDepth {
 			return errors.New("too deep")
 		}
 		p.text.Reset()
 		p.attr = t.Attr
 		return p.start(t)
 	case xml.CharData:
-		if p.text.Len()+len(t) <= maxXMLText {
+		if p.text.Len()+len(t) <= maxPIDFText {
 			p.text.Write(t)
 		}
 	case xml.EndElement:

@@ -16,7 +16,8 @@ func newOrders(cfg Config, deps Deps, st *stack, dir directory) *orders {
 		cfg: cfg, log: st.log, count: st.count, now: st.now, stack: st, dir: dir,
 		mover: deps.Mover, sessions: deps.Sessions, transfers: deps.Transfers, store: deps.Store,
 		offerTime: deps.OfferTimeout, attachTime: deps.AttachTimeout, slots: make(chan struct{}, maxMessages),
-		users: map[string]*user{}, kept: map[string]session.User{}, offers: map[string]*offer{},
+		watching: make(chan struct{}),
+		users:    map[string]*user{}, kept: map[string]session.User{}, offers: map[string]*offer{},
 	}
 	if o.offerTime <= 0 {
 		o.offerTime = time.Minute

@@ -77,6 +77,7 @@ func (o *orders) send(to recipient, f form, body []byte, expires int) error {
 		}
 	}
 	req := o.stack.newRequest("MESSAGE", t)
+	req.ReplaceHeader(gosip.NewHeader("To", "<"+string(to.aor)+">"))
 	kind := "text/plain;charset=UTF-8"
 	if f == formMachine {
 		kind = MoveType
