@@ -7,7 +7,14 @@
 #include "rtphead.h"
 #include "tcp.h"
 
-enum { COPY_BYTES = 1 << 20, COPY_SECONDS = 10, UPLOAD_BYTES = 256 << 10, MMSH_HEAD = 512, SAMPLE_SEGMENTS = 8, SAMPLE_MIN = 16 };
+enum {
+	COPY_BYTES = 1 << 20,
+	COPY_SECONDS = 10,
+	UPLOAD_BYTES = 256 << 10,
+	MMSH_HEAD = 512,
+	SAMPLE_SEGMENTS = 8,
+	SAMPLE_MIN = 16
+};
 
 /* Takes size bytes from the node's rate; false: used up for this second. */
 INLINE bool rate_take(__u64 now, __u32 size)

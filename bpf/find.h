@@ -113,8 +113,12 @@ INLINE bool scan_take(struct walk *w, __u64 now)
 INLINE bool walk_find(struct walk_run *r)
 {
 	struct walk *w = r->w;
-	struct scan s = {.w = w, .bytes = r->ev->payload, .found = SCAN_BYTES, .maybe = SCAN_BYTES,
-			 .expect = SCAN_BYTES, .tail = SCAN_BYTES};
+	struct scan s = {.w = w,
+			 .bytes = r->ev->payload,
+			 .found = SCAN_BYTES,
+			 .maybe = SCAN_BYTES,
+			 .expect = SCAN_BYTES,
+			 .tail = SCAN_BYTES};
 	__u32 at;
 
 	w->step = 0;

@@ -24,8 +24,8 @@ INLINE struct subscriber *find_subscriber(const struct packet *p, const __be32 a
 
 /* The record of the packet's connection, made when there is none or its SYN begins a new one.
  * joined: it was made in the middle. */
-INLINE struct tcp_flow *watched(const struct packet *p, const struct flow_key *k, struct tcp_flow *f, const enum dir dir,
-				bool *joined, __u64 now)
+INLINE struct tcp_flow *watched(const struct packet *p, const struct flow_key *k, struct tcp_flow *f,
+				const enum dir dir, bool *joined, __u64 now)
 {
 	enum service service = service_of(k->server_port);
 	bool syn = dir == TO_SERVER && is_syn(p);
@@ -139,9 +139,11 @@ INLINE int tcp_hook(struct __sk_buff *skb, const struct packet *p, const struct 
  * QUIC, DTLS, WireGuard and three in four others do not. */
 INLINE bool is_no_media(struct __sk_buff *skb, const struct packet *p)
 {
-	__u8 first;
+	struct {
+		__u8 bytes[MIN_MEDIA];
+	} head;
 
-	return !p->len || READ(skb, p->off, &first) || first >> 6 != 2;
+	return p->len < MIN_MEDIA || READ(skb, p->off, &head) || head.bytes[0] >> 6 != 2;
 }
 
 /* The way of a subscriber's datagram. What is known of it moves to the scratch map: the verifier
@@ -215,7 +217,7 @@ INLINE int subscriber_packet(struct __sk_buff *skb, struct packet *p, __u32 sub_
 /* Either LAN hook. */
 INLINE int lan_packet(struct __sk_buff *skb, const enum dir dir)
 {
-	struct packet p;
+	struct packet p = {};
 	struct subscriber *sub;
 	int out;
 
@@ -233,7 +235,7 @@ INLINE int lan_packet(struct __sk_buff *skb, const enum dir dir)
 /* The WAN hook: only what goes to upstream legs of ours matters. */
 INLINE int wan_packet(struct __sk_buff *skb)
 {
-	struct packet p;
+	struct packet p = {};
 	struct flow_key k;
 	int out;
 

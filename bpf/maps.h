@@ -75,10 +75,12 @@ struct {
 	__type(value, __u64);
 } listeners SEC(".maps");
 
+enum { COUNTERS = HOOKS * OUTCOMES + NOTES };
+
 /* enum outcome of each hook, then enum note -> count. The programs write, Go reads. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, HOOKS * OUTCOMES + NOTES);
+	__uint(max_entries, COUNTERS);
 	__type(key, __u32);
 	__type(value, __u64);
 } counters SEC(".maps");

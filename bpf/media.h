@@ -116,7 +116,7 @@ INLINE int one_datagram(struct datagram *g, const enum dir dir)
 	struct rtp_wire w = {};
 	bool rtcp;
 
-	if (g->len < 8 || READ(g->skb, g->off, (__u64 *)&w))
+	if (g->len < MIN_MEDIA || READ(g->skb, g->off, (__u64 *)&w))
 		return OUTCOME_MEDIA_OTHER;
 	if (w.vpxcc >> 6 != 2)
 		return OUTCOME_MEDIA_OTHER;
@@ -144,7 +144,7 @@ INLINE bool is_wanted(struct __sk_buff *skb, const struct packet *p, const struc
 {
 	struct rtp_wire w = {};
 
-	if (p->len < 8 || READ(skb, p->off, (__u64 *)&w) || w.vpxcc >> 6 != 2)
+	if (p->len < MIN_MEDIA || READ(skb, p->off, (__u64 *)&w) || w.vpxcc >> 6 != 2)
 		return false;
 	if (pattern->flags & MEDIA_RTCP)
 		return is_rtcp_type(w.mpt);
@@ -183,7 +183,8 @@ INLINE struct media *media_learn(struct __sk_buff *skb, const struct packet *p, 
 INLINE int media_hook(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, struct media *m,
 		      __u32 sub_flags, const enum dir dir, __u64 now)
 {
-	struct datagram g = {.skb = skb, .p = p, .k = k, .m = m, .now = now, .off = p->off, .len = p->len, .left = p->len};
+	struct datagram g = {
+		.skb = skb, .p = p, .k = k, .m = m, .now = now, .off = p->off, .len = p->len, .left = p->len};
 
 	if (!g.m && dir == TO_TERMINAL && sub_flags & SUB_LEARN)
 		g.m = media_learn(skb, p, k);

@@ -17,8 +17,8 @@ enum { MAX_TAGS = 2, MAX_EXTENSIONS = 6, MAX_HEADERS = 1024 };
 struct packet {
 	__be32 src[4];
 	__be32 dst[4];
-	__u32 off;     /* the cursor */
-	__u32 end;     /* of the network packet: what follows is padding */
+	__u32 off; /* the cursor */
+	__u32 end; /* of the network packet: what follows is padding */
 	__u32 seq;
 	__u32 ack;
 	__u32 options; /* offset of the TCP options */
@@ -28,7 +28,7 @@ struct packet {
 	__u16 window;
 	__u8 flags;
 	__u8 proto;
-	__u8 later;    /* fragment other than the first */
+	__u8 later; /* fragment other than the first */
 	__u8 tagged;
 	__u8 v6;
 	__u8 pad;
@@ -43,18 +43,18 @@ INLINE __u32 bounded(__u32 size, const __u32 limit)
 }
 
 /* Reads sizeof(*to) bytes at off of the packet, to is a struct; non-zero: not there. */
-#define READ(skb, offset, to)                                                                  \
-	({                                                                                     \
-		void *start_ = (void *)(long)(skb)->data;                                      \
-		void *end_ = (void *)(long)(skb)->data_end;                                    \
-		__u32 off_ = (offset);                                                         \
-		typeof(to) from_ = start_ + (off_ & (MAX_HEADERS - 1));                        \
-		int err_ = 0;                                                                  \
-		if (off_ < MAX_HEADERS && (void *)(from_ + 1) <= end_)                         \
-			*(to) = *from_;                                                        \
-		else                                                                           \
-			err_ = bpf_skb_load_bytes(skb, off_, to, sizeof(*(to)));               \
-		err_;                                                                          \
+#define READ(skb, offset, to)                                                                                          \
+	({                                                                                                             \
+		void *start_ = (void *)(long)(skb)->data;                                                              \
+		void *end_ = (void *)(long)(skb)->data_end;                                                            \
+		__u32 off_ = (offset);                                                                                 \
+		typeof(to) from_ = start_ + (off_ & (MAX_HEADERS - 1));                                                \
+		int err_ = 0;                                                                                          \
+		if (off_ < MAX_HEADERS && (void *)(from_ + 1) <= end_)                                                 \
+			*(to) = *from_;                                                                                \
+		else                                                                                                   \
+			err_ = bpf_skb_load_bytes(skb, off_, to, sizeof(*(to)));                                       \
+		err_;                                                                                                  \
 	})
 
 /* Moves the cursor to the network header; its ethertype, or -1. */
@@ -62,7 +62,6 @@ INLINE int parse_link(struct __sk_buff *skb, struct packet *p)
 {
 	__u16 proto = bpf_ntohs(skb->protocol);
 
-	p->pad = 0;
 	p->off = link_header;
 	p->tagged = skb->vlan_present != 0;
 	for (int i = 0; i < MAX_TAGS; i++) {
@@ -107,7 +106,7 @@ INLINE int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 	p->v6 = 0;
 	p->end = packet_end(skb, p->off, bpf_ntohs(ip.tot_len));
 	p->off += ihl;
-	return OUTCOMES;
+	return p->end ? OUTCOMES : OUTCOME_MALFORMED;
 }
 
 INLINE int parse_ipv6(struct __sk_buff *skb, struct packet *p)
@@ -127,7 +126,7 @@ INLINE int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 	len = bpf_ntohs(ip.payload_len);
 	p->end = packet_end(skb, p->off, len ? len + sizeof(ip) : 0);
 	p->off += sizeof(ip);
-	return OUTCOMES;
+	return p->end ? OUTCOMES : OUTCOME_MALFORMED;
 }
 
 /* Addresses and protocol of the packet: OUTCOMES, or the outcome that ends the work. */
@@ -205,7 +204,6 @@ INLINE int parse_udp(struct __sk_buff *skb, struct packet *p)
 		return OUTCOME_MALFORMED;
 	p->sport = udp.source;
 	p->dport = udp.dest;
-	p->seq = p->ack = p->options = p->window = p->flags = 0;
 	p->off += sizeof(udp);
 	if (p->off > p->end)
 		return OUTCOME_MALFORMED;

@@ -8,7 +8,15 @@
 
 #define SECOND 1000000000ULL
 
-enum { RTP_HEAD = 12, MAX_DROPOUT = 3000, MAX_MISORDER = 100, NO_SEQ = 1 << 16, RTCP_PER_SECOND = 20, MAX_DATAGRAMS = 64 };
+enum {
+	RTP_HEAD = 12,
+	MIN_MEDIA = 8, /* an RTCP packet with nothing in it */
+	MAX_DROPOUT = 3000,
+	MAX_MISORDER = 100,
+	NO_SEQ = 1 << 16,
+	RTCP_PER_SECOND = 20,
+	MAX_DATAGRAMS = 64
+};
 enum { RTCP_FIRST = 200, RTCP_LAST = 207 }; /* SR to XR; RFC 5761 §4 keeps RTP off them */
 
 struct rtp {

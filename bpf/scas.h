@@ -21,29 +21,29 @@ enum event_kind { EVENT_NONE, EVENT_TCP, EVENT_RTP, EVENT_RTCP, EVENT_FRAME, EVE
 /* How a packet left a program: exactly one per packet and hook. Go's name is the rest of the word
  * in lower case after the hook's. */
 enum outcome {
-	OUTCOME_NOT_IP,             /* neither IPv4 nor IPv6, or tags too deep */
-	OUTCOME_MALFORMED,          /* headers cut short or impossible */
-	OUTCOME_STRANGER,           /* address not subscribed */
-	OUTCOME_OWN,                /* sent by a socket of ours */
-	OUTCOME_LATER_FRAGMENT,     /* not the first fragment */
-	OUTCOME_UNKNOWN_EXTENSION,  /* IPv6 extension headers too many or unknown */
-	OUTCOME_OTHER_PROTOCOL,     /* neither TCP nor UDP */
-	OUTCOME_OTHER_TCP,          /* no service port */
-	OUTCOME_OTHER_UDP,          /* no known media flow */
-	OUTCOME_TCP,                /* watched */
-	OUTCOME_TCP_IGNORED,        /* set to be ignored */
-	OUTCOME_TCP_UNTRACKED,      /* no room for its record */
-	OUTCOME_RTP,                /* media of a known flow */
-	OUTCOME_RTCP,               /* of a known flow */
-	OUTCOME_MEDIA_OTHER,        /* known flow, but neither RTP of its payload types nor RTCP */
-	OUTCOME_CUT,                /* dropped: the flow is cut */
-	OUTCOME_STEERED,            /* handed to a socket of ours */
-	OUTCOME_STEER_GONE,         /* was steered, its socket is gone: goes on */
-	OUTCOME_STEER_STRAY,        /* from the server on a flow that is steered: goes on */
-	OUTCOME_NO_LEGS,            /* WAN: no upstream leg exists */
-	OUTCOME_NOT_LEG,            /* WAN: not of an upstream leg */
-	OUTCOME_LEG,                /* WAN: handed to an upstream leg */
-	OUTCOME_LEG_GONE,           /* WAN: of an upstream leg without a socket: goes on */
+	OUTCOME_NOT_IP,            /* neither IPv4 nor IPv6, or tags too deep */
+	OUTCOME_MALFORMED,         /* headers cut short or impossible */
+	OUTCOME_STRANGER,          /* address not subscribed */
+	OUTCOME_OWN,               /* sent by a socket of ours */
+	OUTCOME_LATER_FRAGMENT,    /* not the first fragment */
+	OUTCOME_UNKNOWN_EXTENSION, /* IPv6 extension headers too many or unknown */
+	OUTCOME_OTHER_PROTOCOL,    /* neither TCP nor UDP */
+	OUTCOME_OTHER_TCP,         /* no service port */
+	OUTCOME_OTHER_UDP,         /* no known media flow */
+	OUTCOME_TCP,               /* watched */
+	OUTCOME_TCP_IGNORED,       /* set to be ignored */
+	OUTCOME_TCP_UNTRACKED,     /* no room for its record */
+	OUTCOME_RTP,               /* media of a known flow */
+	OUTCOME_RTCP,              /* of a known flow */
+	OUTCOME_MEDIA_OTHER,       /* known flow, but neither RTP of its payload types nor RTCP */
+	OUTCOME_CUT,               /* dropped: the flow is cut */
+	OUTCOME_STEERED,           /* handed to a socket of ours */
+	OUTCOME_STEER_GONE,        /* was steered, its socket is gone: goes on */
+	OUTCOME_STEER_STRAY,       /* from the server on a flow that is steered: goes on */
+	OUTCOME_NO_LEGS,           /* WAN: no upstream leg exists */
+	OUTCOME_NOT_LEG,           /* WAN: not of an upstream leg */
+	OUTCOME_LEG,               /* WAN: handed to an upstream leg */
+	OUTCOME_LEG_GONE,          /* WAN: of an upstream leg without a socket: goes on */
 	OUTCOMES,
 };
 
@@ -55,31 +55,31 @@ enum note {
 	NOTE_EVENT_RTCP,
 	NOTE_EVENT_FRAME,
 	NOTE_EVENT_TAIL,
-	NOTE_FLOW_NEW,            /* from its SYN */
-	NOTE_FLOW_JOINED,         /* in its middle */
-	NOTE_FLOW_FULL,           /* no room for a flow record */
-	NOTE_COPY_BYTES_LIMIT,    /* 1 MiB after one request */
-	NOTE_COPY_TIME_LIMIT,     /* 10 s after one request */
-	NOTE_COPY_RATE_LIMIT,     /* node-wide rate of copied bytes */
-	NOTE_UPLOAD_LIMIT,        /* terminal's own bytes, per flow and second */
-	NOTE_COPY_FAILED,         /* packet bytes could not be read */
-	NOTE_MMSH_NO_PLAYER,      /* HTTP that is not a player's */
-	NOTE_WALK_GAP,            /* out of step: bytes missing */
-	NOTE_WALK_TEXT,           /* out of step: no '$' where one was due */
-	NOTE_WALK_FOUND,          /* in step again */
-	NOTE_WALK_SCAN,           /* segment searched */
-	NOTE_WALK_BOUND,          /* more frames in a segment than are read */
-	NOTE_WALK_CHANNEL,        /* frame of a channel nobody announced */
-	NOTE_RTCP_LIMIT,          /* RTCP events per flow and second */
-	NOTE_MEDIA_LEARNED,       /* server port learned */
-	NOTE_MEDIA_FULL,          /* no room for a learned flow */
-	NOTE_MEDIA_JUMP,          /* rtptime jumped */
-	NOTE_MEDIA_SSRC,          /* SSRC changed */
-	NOTE_MEDIA_SEQ,           /* sequence number far off, packet set aside */
-	NOTE_STEER_NEW,           /* connection steered from its SYN */
-	NOTE_STEER_RECOVERED,     /* record was lost, socket found again */
-	NOTE_STEER_TAGGED,        /* VLAN tag: the device of the VLAN has to be named */
-	NOTE_STEER_LOCAL,         /* for this router itself */
+	NOTE_FLOW_NEW,         /* from its SYN */
+	NOTE_FLOW_JOINED,      /* in its middle */
+	NOTE_FLOW_FULL,        /* no room for a flow record */
+	NOTE_COPY_BYTES_LIMIT, /* 1 MiB after one request */
+	NOTE_COPY_TIME_LIMIT,  /* 10 s after one request */
+	NOTE_COPY_RATE_LIMIT,  /* node-wide rate of copied bytes */
+	NOTE_UPLOAD_LIMIT,     /* terminal's own bytes, per flow and second */
+	NOTE_COPY_FAILED,      /* packet bytes could not be read */
+	NOTE_MMSH_NO_PLAYER,   /* HTTP that is not a player's */
+	NOTE_WALK_GAP,         /* out of step: bytes missing */
+	NOTE_WALK_TEXT,        /* out of step: no '$' where one was due */
+	NOTE_WALK_FOUND,       /* in step again */
+	NOTE_WALK_SCAN,        /* segment searched */
+	NOTE_WALK_BOUND,       /* more frames in a segment than are read */
+	NOTE_WALK_CHANNEL,     /* frame of a channel nobody announced */
+	NOTE_RTCP_LIMIT,       /* RTCP events per flow and second */
+	NOTE_MEDIA_LEARNED,    /* server port learned */
+	NOTE_MEDIA_FULL,       /* no room for a learned flow */
+	NOTE_MEDIA_JUMP,       /* rtptime jumped */
+	NOTE_MEDIA_SSRC,       /* SSRC changed */
+	NOTE_MEDIA_SEQ,        /* sequence number far off, packet set aside */
+	NOTE_STEER_NEW,        /* connection steered from its SYN */
+	NOTE_STEER_RECOVERED,  /* record was lost, socket found again */
+	NOTE_STEER_TAGGED,     /* VLAN tag: the device of the VLAN has to be named */
+	NOTE_STEER_LOCAL,      /* for this router itself */
 	NOTE_STEER_NO_LISTENER,
 	NOTE_STEER_ASSIGN_FAILED,
 	NOTES,
@@ -89,11 +89,11 @@ enum note {
 enum op { OP_STOP_COPY, OP_IGNORE, OP_CHANNELS, OP_SAMPLE, OP_SAMPLE_HIT, OP_RESET, OP_DELETE_CLOSED };
 
 enum subscriber_flag {
-	SUB_ON = 1,      /* admitted; without it the entry only serves a cut */
-	SUB_ARMED = 2,   /* steer its next SYN */
-	SUB_MEDIA = 4,   /* it has media flows */
-	SUB_LEARN = 8,   /* one of them with unknown server port */
-	SUB_CUT = 16,    /* one of its flows is cut */
+	SUB_ON = 1,    /* admitted; without it the entry only serves a cut */
+	SUB_ARMED = 2, /* steer its next SYN */
+	SUB_MEDIA = 4, /* it has media flows */
+	SUB_LEARN = 8, /* one of them with unknown server port */
+	SUB_CUT = 16,  /* one of its flows is cut */
 };
 
 enum tcp_dir_flag {
@@ -110,15 +110,15 @@ enum tcp_dir_flag {
 };
 
 enum flow_flag {
-	FLOW_SYN = 1,         /* followed from its SYN */
+	FLOW_SYN = 1, /* followed from its SYN */
 	FLOW_STEERED = 2,
 	FLOW_ESTABLISHED = 4, /* steered: its own socket was seen */
 	FLOW_IGNORED = 8,
 	FLOW_LOSSY = 16,
-	FLOW_COPY = 32,       /* copy server -> terminal */
-	FLOW_WALK = 64,       /* has an entry in walks */
-	FLOW_SAMPLE = 128,    /* tail samples wanted */
-	FLOW_PLAYER = 256,    /* mmsh: signature seen */
+	FLOW_COPY = 32,    /* copy server -> terminal */
+	FLOW_WALK = 64,    /* has an entry in walks */
+	FLOW_SAMPLE = 128, /* tail samples wanted */
+	FLOW_PLAYER = 256, /* mmsh: signature seen */
 };
 
 enum channel_flag {
@@ -132,11 +132,11 @@ enum channel_flag {
 enum media_flag {
 	MEDIA_SEEN = 1,
 	MEDIA_FIRST = 2,
-	MEDIA_SAMPLE = 4,  /* next packet goes up */
-	MEDIA_RTCP = 8,    /* flow of RTCP only */
-	MEDIA_LEARN = 16,  /* server port unknown: a pattern, not a flow */
+	MEDIA_SAMPLE = 4, /* next packet goes up */
+	MEDIA_RTCP = 8,   /* flow of RTCP only */
+	MEDIA_LEARN = 16, /* server port unknown: a pattern, not a flow */
 	MEDIA_LOSSY = 32,
-	MEDIA_NEWS = 64,   /* one not long after the last sample goes up */
+	MEDIA_NEWS = 64, /* one not long after the last sample goes up */
 };
 
 enum { MAX_CHANNELS = 8, SLOT_RTCP = 128, MAX_COPY = 4096, MAX_HEAD = 128, MAX_RTCP = 512, MAX_TAIL = 2048 };
@@ -234,17 +234,17 @@ struct walk {
 	struct channel ch[MAX_CHANNELS];
 	__u64 scan_since;
 	__u64 rtcp_since;
-	__u64 pend_at; /* when pend arrived, 0 none */
+	__u64 pend_at;  /* when pend arrived, 0 none */
 	__u32 next;     /* TCP sequence number of the next '$' */
 	__u32 pend_seq; /* of the '$' of the frame in pend */
 	__u32 gaps;
 	__u8 slots[256]; /* channel number -> 1 + index in ch for RTP, the same + SLOT_RTCP for the one after it, 0 */
-	__u8 pend[16];  /* header found, not yet proved by the one after it */
-	__u8 head[40];  /* header under way: bytes of earlier segments, then this one's */
+	__u8 pend[16];   /* header found, not yet proved by the one after it */
+	__u8 head[40];   /* header under way: bytes of earlier segments, then this one's */
 	__u8 head_len;
-	__u8 count;     /* channels in use */
-	__u8 step;      /* 1: next is valid */
-	__u8 doubt;     /* headers still to prove */
+	__u8 count; /* channels in use */
+	__u8 step;  /* 1: next is valid */
+	__u8 doubt; /* headers still to prove */
 	__u8 scan_left;
 	__u8 rtcp_left;
 	__u8 pad[2];
@@ -259,10 +259,10 @@ struct media {
 	__u64 sampled;
 	__u64 packets;
 	__u64 bytes;
-	__u64 ext;       /* highest sequence number, extended */
-	__u64 base;      /* extended sequence number counting began with */
-	__u64 received;  /* since base */
-	__s64 lost;      /* before base */
+	__u64 ext;      /* highest sequence number, extended */
+	__u64 base;     /* extended sequence number counting began with */
+	__u64 received; /* since base */
+	__s64 lost;     /* before base */
 	__u64 pt_mask[2];
 	__u64 rtcp_up;
 	__u64 rtcp_down;
@@ -273,14 +273,14 @@ struct media {
 	__u32 rtptime;
 	__u32 max_rtptime;
 	__u32 first_rtptime;
-	__u32 arrival;   /* of the newest packet, clock ticks */
+	__u32 arrival; /* of the newest packet, clock ticks */
 	__u32 transit;
-	__u32 jitter;    /* times 16 */
+	__u32 jitter; /* times 16 */
 	__u32 ssrc_changes;
-	__u32 bad_seq;   /* next one expected after a jump, >65535 none */
+	__u32 bad_seq; /* next one expected after a jump, >65535 none */
 	__u32 flags;
 	__u16 first_seq;
-	__be16 learned;  /* pattern: the port found */
+	__be16 learned; /* pattern: the port found */
 	__u8 pt;
 	__u8 rtcp_left;
 	__u8 pad[2];
@@ -348,8 +348,8 @@ volatile const __be32 ipv6_mask[4] = {~0U, ~0U, 0, 0};
 volatile const __u32 mark_bit = 0x20000000;
 volatile const __u64 sample_ns = 200000000;
 volatile const __u32 steer_always = 0;
-volatile const __u32 copy_rate = 64 << 20;  /* copied bytes per second, node-wide */
-volatile const __u8 service_ports[16384];   /* two bits a port: enum service */
+volatile const __u32 copy_rate = 64 << 20; /* copied bytes per second, node-wide */
+volatile const __u8 service_ports[16384];  /* two bits a port: enum service */
 
 /* State Go writes while running. */
 __u32 legs_active; /* entries in legs */

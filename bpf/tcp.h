@@ -6,7 +6,15 @@
 #include "event.h"
 
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
-enum { OPTION_END = 0, OPTION_NOP = 1, OPTION_MSS = 2, OPTION_WSCALE = 3, OPTION_SACK = 4, OPTION_TS = 8, OPTION_MPTCP = 30 };
+enum {
+	OPTION_END = 0,
+	OPTION_NOP = 1,
+	OPTION_MSS = 2,
+	OPTION_WSCALE = 3,
+	OPTION_SACK = 4,
+	OPTION_TS = 8,
+	OPTION_MPTCP = 30
+};
 enum { MAX_OPTIONS = 40 };
 
 /* What the options of one segment said. */
@@ -122,8 +130,7 @@ INLINE void account_dir(struct tcp_dir *d, const struct packet *p, const struct 
 		d->highest = end;
 		d->flags |= DIR_SEQ;
 	}
-	if (p->flags & TCP_ACK && !(p->flags & TCP_RST) &&
-	    (!(d->flags & DIR_ACK) || (__s32)(p->ack - d->ack) >= 0)) {
+	if (p->flags & TCP_ACK && !(p->flags & TCP_RST) && (!(d->flags & DIR_ACK) || (__s32)(p->ack - d->ack) >= 0)) {
 		d->ack = p->ack;
 		d->window = p->window;
 		d->flags |= DIR_ACK;

@@ -240,7 +240,8 @@ INLINE bool walk_enter(struct walk_run *r)
 INLINE bool walk_segment(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, struct tcp_flow *f,
 			 struct event *ev, __u64 now)
 {
-	struct walk_run r = {.skb = skb, .p = p, .k = k, .ev = ev, .now = now, .base = p->off, .len = p->len, .seq = p->seq};
+	struct walk_run r = {
+		.skb = skb, .p = p, .k = k, .ev = ev, .now = now, .base = p->off, .len = p->len, .seq = p->seq};
 
 	r.w = bpf_map_lookup_elem(&walks, k);
 	if (!r.w || !p->len)
