@@ -63,6 +63,16 @@ func TestMMSHostile(t *testing.T) {
 			t.Errorf("%+v", p)
 		}
 	})
+	t.Run("packets that lead nowhere", func(t *testing.T) {
+		d, _ := openedMMS(Config{AnyPort: true}, mms.CanSeek)
+		d.Stream(mmsFlow(), bpf.ToTerminal, bytes.Repeat([]byte{0, 0, 0, 0, 9, 0, 7, 0}, 8), at) // out of step from here on
+		b := bytes.Repeat([]byte{1, 0, 0, 0, 9, 0, 200, 0, 0x82, 0, 0, 0, 0x5d}, 5000)
+		for range 100 {
+			d.Stream(mmsFlow(), bpf.ToTerminal, b, at)
+			d.Tail(mmsFlow(), b[:2048], at)
+		}
+		bounded(t, d)
+	})
 	t.Run("message flood", func(t *testing.T) {
 		d, w := openedMMS(Config{AnyPort: true}, mms.CanSeek)
 		for range 20_000 {

@@ -231,6 +231,21 @@ func TestMMSDialogue(t *testing.T) {
 	}
 }
 
+// TestMMSHOctetStream: WMS 4 sends its chunks under a type that many things have.
+func TestMMSHOctetStream(t *testing.T) {
+	at := time.Unix(1000, 0)
+	for body, want := range map[string]int{"$D\x08\x00\x00\x00\x00\x00\x01\x00\x08\x00": 1, "PK\x03\x04": 0} {
+		w := &watcher{}
+		d := NewDecoder(Config{AnyPort: true}, sessionSink{w})
+		d.Stream(testFlow(), bpf.ToServer, []byte(fuzzPlay), at)
+		d.Stream(testFlow(), bpf.ToTerminal, []byte("HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n"), at)
+		d.Stream(testFlow(), bpf.ToTerminal, []byte(body), at)
+		if len(d.sessions) != want || len(w.records) != want {
+			t.Errorf("%q: %d sessions, %d changes", body, len(d.sessions), len(w.records))
+		}
+	}
+}
+
 func TestMMSBroadcast(t *testing.T) {
 	d, w := openedMMS(Config{AnyPort: true}, mms.Broadcast)
 	d.Stream(mmsFlow(), bpf.ToTerminal, mmsPacket(9, 77, 900000, 903000), time.Unix(1000, 0))

@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -352,38 +351,5 @@ func TestMMSDetail(t *testing.T) {
 	})
 	if !seen {
 		t.Error("no seek")
-	}
-}
-
-func TestMMSDataCostsNothing(t *testing.T) {
-	for _, name := range []string{"libmms-play", "mmsh-mplayer-play"} {
-		w := &watcher{}
-		d := NewDecoder(Config{AnyPort: true}, sessionSink{w})
-		var last Segment
-		mmsFrames(t, name, d, func(in *frames, b []byte, at time.Time) {
-			in.each = func(s Segment) {
-				if s.Flags&(FIN|RST) != 0 || len(s.Payload) == 0 && s.Flags&SYN == 0 {
-					return
-				}
-				d.Segment(s)
-				if s.Dir == bpf.ToTerminal && len(s.Payload) > 1000 && len(s.Payload) < 1500 {
-					last = s
-					last.Payload = slices.Clone(s.Payload)
-				}
-			}
-			in.frame(b, at)
-		})
-		c := d.conns[last.Flow]
-		if c == nil || c.talk == nil {
-			t.Fatalf("%s: no connection", name)
-		}
-		d.flush(c, last.At)
-		before := d.stats.MediaPackets
-		if n := testing.AllocsPerRun(500, func() {
-			last.Seq = c.toViewer.order.next
-			d.Segment(last)
-		}); n != 0 || d.stats.MediaPackets == before {
-			t.Errorf("%s: %.1f allocations for a data packet, %d read", name, n, d.stats.MediaPackets-before)
-		}
 	}
 }

@@ -22,9 +22,10 @@ type mmshDialogue struct {
 	pending []mms.Head // requests without reply
 	s       *sess      // that of the newest Play or Describe
 	body    bodyKind
-	left    int64 // bytes of a body to be passed over
-	upload  int64 // the same of the terminal's
-	played  bool  // the body is that of a Play
+	begun   [2]mms.Head // request and reply of a body that begins
+	left    int64       // bytes of a body to be passed over
+	upload  int64       // the same of the terminal's
+	played  bool        // the body is that of a Play
 	asked   bool
 }
 
@@ -36,6 +37,7 @@ type bodyKind uint8
 
 const (
 	bodyNone   bodyKind = iota // a head comes next
+	bodyBegins                 // its first byte tells whether it is made of chunks: octet-streams are many things
 	bodyChunks                 // MMSH chunks
 	bodySkip                   // left bytes of something else
 	bodyDeaf                   // something else, to the end
@@ -46,7 +48,7 @@ const (
 func looksMMSH(b []byte) verdict {
 	_, _, err := mms.NextHead(b)
 	switch {
-	case err != nil && !errors.Is(err, mms.ErrShort) || bytes.HasPrefix(b, []byte("HTTP/")):
+	case err != nil && !errors.Is(err, mms.ErrShort), !begins(b, "GET ") && !begins(b, "POST "):
 		return no
 	case mms.LooksLikePlayer(b):
 		return yes
@@ -54,6 +56,11 @@ func looksMMSH(b []byte) verdict {
 		return no
 	}
 	return perhaps
+}
+
+// begins reports whether b, as far as it goes, begins with s.
+func begins(b []byte, s string) bool {
+	return string(b[:min(len(b), len(s))]) == s[:min(len(b), len(s))]
 }
 
 func openMMSH(d *Decoder, c *conn, _ []byte, _ time.Time) dialogue {
@@ -82,7 +89,7 @@ func (x *mmshDialogue) units(dir bpf.Dir, h *half, b []byte, at time.Time) []byt
 // expecting reports whether the header or the first media packet is still to come.
 func (x *mmshDialogue) expecting() bool {
 	if x.s == nil || x.body != bodyChunks {
-		return false
+		return x.body == bodyBegins
 	}
 	return !x.s.film.whole || x.played && x.s.film.waiting && !x.d.cfg.NoRTP
 }
@@ -144,6 +151,8 @@ func (x *mmshDialogue) down(h *half, b []byte, at time.Time) []byte {
 		switch x.body {
 		case bodyNone:
 			n, err = x.head(b, at)
+		case bodyBegins:
+			x.begin(b[0]&0x7f == '$', at)
 		case bodyChunks:
 			n, err = x.chunk(b, at)
 		case bodySkip:
@@ -168,7 +177,7 @@ func (x *mmshDialogue) down(h *half, b []byte, at time.Time) []byte {
 
 // resync returns where a unit begins in b, or -1: at a reply, or at a media packet of the film.
 func (x *mmshDialogue) resync(b []byte) int {
-	if x.body == bodyDeaf {
+	if x.body == bodyDeaf || x.body == bodyBegins {
 		return 0
 	}
 	if x.body == bodyChunks && x.s != nil {
@@ -203,8 +212,9 @@ func (x *mmshDialogue) head(b []byte, at time.Time) (int, error) {
 	size, sized := r.ContentLength()
 	switch {
 	case r.Status() < 300 && r.Framed() && !r.Chunked() && req.Raw() != nil:
-		x.body, x.left = bodyChunks, size // none told: to the end
-		x.answered(req, r, at)
+		x.body, x.left = bodyBegins, size // none told: to the end
+		kept, _, _ := mms.NextHead(bytes.Clone(r.Raw()))
+		x.begun = [2]mms.Head{req, kept}
 	case sized:
 		x.body, x.left = bodySkip, size
 		if size == 0 {
@@ -214,6 +224,21 @@ func (x *mmshDialogue) head(b []byte, at time.Time) (int, error) {
 		x.body = bodyDeaf
 	}
 	return n, nil
+}
+
+// begin applies a reply whose body turns out to be made of chunks, or not.
+func (x *mmshDialogue) begin(chunks bool, at time.Time) {
+	req, r := x.begun[0], x.begun[1]
+	x.begun = [2]mms.Head{}
+	switch {
+	case chunks:
+		x.body = bodyChunks
+		x.answered(req, r, at)
+	case x.left > 0:
+		x.body = bodySkip
+	default:
+		x.body = bodyDeaf
+	}
 }
 
 // answered applies a good reply to a Describe or a Play.

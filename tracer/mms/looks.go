@@ -75,7 +75,7 @@ func (s MediaSignature) Match(b []byte) (d Data, asf []byte, ok bool) {
 	if asf[0] != errorCorrection|2 || len(asf) < 5 || asf[4] != 0x5d { // the flags of every muxer
 		return Data{}, nil, false
 	}
-	_, err := ParsePacket(asf)
+	_, err := ParsePacket(asf[:min(len(asf), Least)]) // no more: it is tried at every byte
 	return d, asf, err == nil
 }
 
