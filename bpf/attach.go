@@ -46,24 +46,26 @@ func (h *host) attach(k *kernel) error {
 	if err != nil {
 		return err
 	}
-	clsact := h.cfg.ForceClsact
+	h.clsact = h.cfg.ForceClsact
 	for _, p := range h.hookPoints() {
-		prog := k.program(p.prog, p.dev.bare)
-		if !clsact {
-			err := h.attachTCX(p, prog)
-			if err == nil {
-				continue
-			}
-			if !errors.Is(err, ebpf.ErrNotSupported) {
-				return err
-			}
-			clsact = true
-		}
-		if err := h.attachClsact(p, prog, left); err != nil {
+		if err := h.attachPoint(p, k, left); err != nil {
 			return err
 		}
 	}
 	return h.removeFilters(left)
+}
+
+// attachPoint attaches one program; left is what it may replace.
+func (h *host) attachPoint(p hookPoint, k *kernel, left map[filterID]netlink.Filter) error {
+	prog := k.program(p.prog, p.dev.bare)
+	if !h.clsact {
+		err := h.attachTCX(p, prog)
+		if !errors.Is(err, ebpf.ErrNotSupported) {
+			return err
+		}
+		h.clsact = true
+	}
+	return h.attachClsact(p, prog, left)
 }
 
 func (h *host) attachTCX(p hookPoint, prog *ebpf.Program) error {

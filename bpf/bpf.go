@@ -112,7 +112,10 @@ func (g *Gateway) open() (err error) {
 	if err := g.host.installPolicy(); err != nil {
 		return err
 	}
-	return g.host.attach(g.kernel)
+	if err := g.host.attach(g.kernel); err != nil {
+		return err
+	}
+	return g.host.watchLinks(g.kernel)
 }
 
 // load brings programs, maps and the ring buffer up; nothing sends packets through them yet.

@@ -19,7 +19,9 @@ type host struct {
 	nl      *netlink.Handle
 	devices []*device
 	policy  policy
-	undo    []func() error // in the order of doing
+	clsact  bool // attach by clsact, not TCX
+	watch   *linkWatch
+	undo    []func() error // in the order of doing; the watch's goroutine adds to it once it runs
 }
 
 // device is one interface with what it is for.
@@ -70,9 +72,15 @@ func (h *host) device(name string) (*device, error) {
 		h.log.Warn("interface is a port of another one: packets can be watched here but not steered, name the bridge or bond",
 			"interface", name)
 	}
-	d := &device{name: name, index: a.Index, bare: a.EncapType != "ether" && a.EncapType != "loopback"}
+	d := &device{name: name, index: a.Index, bare: isBare(l)}
 	h.devices = append(h.devices, d)
 	return d, nil
+}
+
+// isBare reports whether packets of the device begin with the network header.
+func isBare(l netlink.Link) bool {
+	t := l.Attrs().EncapType
+	return t != "ether" && t != "loopback"
 }
 
 // needBare reports whether there is a device without link header.
@@ -88,6 +96,9 @@ func (h *host) needBare() bool {
 // remove undoes what was done, in reverse order.
 func (h *host) remove() error {
 	var errs []error
+	if h.watch != nil {
+		errs = append(errs, h.watch.close()) // first: it attaches, too
+	}
 	for i := len(h.undo) - 1; i >= 0; i-- {
 		errs = append(errs, h.undo[i]())
 	}

@@ -256,6 +256,40 @@ func (l *lab) addRule(priority, table int, mark uint32, mask *uint32, invert boo
 	must(l.tb, l.gw.nl.RuleAdd(r))
 }
 
+// TestDeviceReturns: a device that was deleted and made again is watched and steered again.
+func TestDeviceReturns(t *testing.T) {
+	for _, clsact := range []bool{false, true} {
+		t.Run(fmt.Sprintf("clsact=%v", clsact), func(t *testing.T) {
+			l := newLab(t)
+			cfg := l.config()
+			cfg.ForceClsact = clsact
+			g := l.open(cfg)
+			must(t, g.Subscribe(netip.MustParseAddr(ueIP[0])))
+			must(t, l.gw.nl.LinkDel(l.gw.link("lan0")))
+			veth(t, l.gw, "lan0", l.ue, "eth0")
+			l.gw.addr("lan0", "10.78.1.1/24")
+			l.ue.addr("eth0", ueIP[0]+"/24")
+			l.ue.gateway("10.78.1.1")
+			ping := l.ue.udp(ueIP[0] + ":9")
+			eventually(t, g, "packets are seen again", func() bool {
+				_, err := ping.WriteToUDPAddrPort([]byte("x"), netip.MustParseAddrPort(msIP[0]+":9"))
+				return err == nil && g.Stats()["lan_in_other_udp"] > 0
+			})
+			ln := l.listener(g, 0)
+			must(t, g.Arm(netip.MustParseAddr(ueIP[0])))
+			ue, err := l.ue.dial("", msIP[0]+":8554")
+			must(t, err)
+			echo(t, ue, accept(t, ln))
+			must(t, g.Close())
+			for _, line := range l.gw.state() {
+				if strings.HasPrefix(line, "tcx") && !strings.HasSuffix(line, " 0") || strings.Contains(line, "filter") || strings.Contains(line, "clsact") {
+					t.Errorf("left behind: %s", line)
+				}
+			}
+		})
+	}
+}
+
 // TestOpenErrors: a device that is not there is named, and nothing is left.
 func TestOpenErrors(t *testing.T) {
 	l := newLab(t)

@@ -1,0 +1,97 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// linkWatch puts the programs back on a device that went and came again under its name: a ppp
+// session, a veth, a card. The rules need nothing: they name the device, not its index.
+type linkWatch struct {
+	ns      netns.NsHandle
+	updates chan netlink.LinkUpdate
+	stop    chan struct{}
+	done    chan struct{}
+}
+
+// watchLinks starts to watch; call it in the gateway's network namespace, after attach.
+func (h *host) watchLinks(k *kernel) error {
+	ns, err := netns.Get()
+	if err != nil {
+		return fmt.Errorf("open network namespace: %w", err)
+	}
+	w := &linkWatch{ns: ns, updates: make(chan netlink.LinkUpdate), stop: make(chan struct{}), done: make(chan struct{})}
+	lost := func(err error) { h.log.Warn("device changes are not seen any more", "err", err) }
+	if err := netlink.LinkSubscribeWithOptions(w.updates, w.stop, netlink.LinkSubscribeOptions{ErrorCallback: lost}); err != nil {
+		return errors.Join(fmt.Errorf("watch devices: %w", err), ns.Close())
+	}
+	h.watch = w
+	started := make(chan error)
+	go func() {
+		defer close(w.done)
+		runtime.LockOSThread() // never unlocked: the thread is for this namespace and ends with it
+		err := netns.Set(ns)
+		started <- err
+		if err == nil {
+			w.run(h, k)
+		}
+	}()
+	return <-started
+}
+
+// close ends the watching and waits for it, so that nothing is attached after it.
+func (w *linkWatch) close() error {
+	close(w.stop)
+	<-w.done
+	go func() { // the subscription's own goroutine may be at handing one over
+		for range w.updates {
+			continue
+		}
+	}()
+	return w.ns.Close()
+}
+
+func (w *linkWatch) run(h *host, k *kernel) {
+	for {
+		select {
+		case <-w.stop:
+			return
+		case u, ok := <-w.updates:
+			if !ok {
+				return
+			}
+			if u.Header.Type == unix.RTM_NEWLINK {
+				h.returned(u.Link, k)
+			}
+		}
+	}
+}
+
+// returned attaches to a device that has a name of ours and an index of its own.
+func (h *host) returned(l netlink.Link, k *kernel) {
+	for _, d := range h.devices {
+		if d.name != l.Attrs().Name || d.index == l.Attrs().Index {
+			continue
+		}
+		d.index, d.bare = l.Attrs().Index, isBare(l)
+		if d.bare && k.bare == nil {
+			h.log.Error("interface came back without link header: restart to watch it", "interface", d.name)
+			continue
+		}
+		for _, p := range h.hookPoints() {
+			if p.dev != d {
+				continue
+			}
+			if err := h.attachPoint(p, k, nil); err != nil {
+				h.log.Error("interface came back and cannot be watched", "interface", d.name, "err", err)
+				return
+			}
+		}
+		h.log.Info("interface came back", "interface", d.name)
+	}
+}
