@@ -52,7 +52,7 @@ type bindingWatch struct {
 	out    chan<- BindingChange
 	live   map[string]session.Binding // told and not gone, by the bucket's key
 	synced bool                       // Synced was told
-	hold   bool                       // the store is away
+	hold   bool                       // not everything is told that the store has
 	until  time.Time                  // nothing runs out before
 }
 
@@ -85,12 +85,9 @@ func (w *bindingWatch) put(ctx context.Context, key string, b session.Binding) {
 
 func (w *bindingWatch) current(ctx context.Context, yes bool) {
 	w.hold = !yes
-	switch {
-	case yes && !w.synced:
+	if yes && !w.synced {
 		w.synced = true
 		w.tell(ctx, BindingChange{Synced: true})
-	case yes:
-		w.until = w.s.cfg.Now().Add(refill)
 	}
 }
 
@@ -104,7 +101,10 @@ func (w *bindingWatch) end(ctx context.Context, key string) {
 
 func (w *bindingWatch) expire(ctx context.Context) {
 	now := w.s.cfg.Now()
-	if w.hold || now.Before(w.until) {
+	if w.hold || !w.s.nc.IsConnected() {
+		w.until = now.Add(refill)
+	}
+	if now.Before(w.until) {
 		return
 	}
 	for key, b := range w.live {

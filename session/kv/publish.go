@@ -43,13 +43,13 @@ func (s *Store) Publish(ctx context.Context, table *session.Table, live Sessions
 
 // publisher is Publish's memory. One goroutine owns it.
 type publisher struct {
-	s         *Store
-	table     *session.Table
-	live      Sessions
-	log       *slog.Logger
-	taken     bool
-	told      map[string]told // running sessions, by id
-	over      map[string]bool // transfers that ended and are in the history, by id; bounded by the table
+	s     *Store
+	table *session.Table
+	live  Sessions
+	log   *slog.Logger
+	taken bool
+	told  map[string]told // running sessions, by id
+	over  map[string]bool // transfers that ended and are in the history, by id; bounded by the table
 }
 
 // told is what the store knows of a session.
