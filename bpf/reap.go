@@ -71,7 +71,7 @@ func (g *Gateway) reapFlows(r *reaper, now uint64) error {
 		r.cursor = new(ebpf.MapBatchCursor)
 		return err
 	}
-	crowded := r.count > uint64(g.cfg.MaxFlows)/4*3
+	crowded := max(r.count, r.seen) > uint64(g.cfg.MaxFlows)/4*3
 	for i := range n {
 		if !isDead(&r.values[i], now, crowded) {
 			r.seen++
@@ -111,7 +111,7 @@ func isDead(f *scasTcpFlow, now uint64, crowded bool) bool {
 	case f.Flags&uint32(scasFlowFlagFLOW_IGNORED) != 0:
 		return idle > ignoredKeep
 	case f.Down.Packets == 0 || f.Up.Packets == 0:
-		return idle > halfOpenKeep
+		return idle > halfOpenKeep || crowded && idle > closedKeep
 	case crowded:
 		return idle > crowdedKeep
 	}

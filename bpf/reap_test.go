@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -61,5 +62,27 @@ func TestReaper(t *testing.T) {
 	var w scasWalk
 	if b.kernel.m("walks").Iterate().Next(&k, &w) {
 		t.Error("a walk outlived its flow")
+	}
+}
+
+// TestFlowsFull: without room for a record a connection goes on unwatched, and is not steered.
+func TestFlowsFull(t *testing.T) {
+	b := newBench(t, func(cfg *Config) { cfg.MaxFlows = 2 })
+	must(t, b.Subscribe(benchUE))
+	for port := range uint16(64) {
+		f := benchFlow(554)
+		f.Terminal = netip.AddrPortFrom(benchUE, 30000+port)
+		if v := b.tcp(segment{flow: f, flags: FlagSYN}); v != pass {
+			t.Fatalf("verdict %d", v)
+		}
+	}
+	s := b.Stats()
+	if s["lan_in_tcp_untracked"] == 0 || s["flow_full"] != s["lan_in_tcp_untracked"] || s["lan_in_tcp"]+s["lan_in_tcp_untracked"] != 64 {
+		t.Errorf("counters %s", nonZero(s))
+	}
+	must(t, b.reapFlows(newReaper(), monotonic()+uint64(halfOpenKeep+time.Second)))
+	b.tcp(segment{flow: benchFlow(554), flags: FlagSYN})
+	if n := b.Stats()["lan_in_tcp"]; n != s["lan_in_tcp"]+1 {
+		t.Errorf("%d watched, want one more than %d once there is room", n, s["lan_in_tcp"])
 	}
 }
