@@ -51,6 +51,9 @@ func (h quietHandler) WithGroup(string) slog.Handler { return h }
 func lenientParsers() map[string]gosip.HeaderParser {
 	out := map[string]gosip.HeaderParser{}
 	for name, parse := range gosip.DefaultHeadersParser() {
+		if name == "contact" || name == "m" {
+			continue // kept as it came: sipgo puts brackets where there were none
+		}
 		out[name] = func(key []byte, text string) (gosip.Header, error) {
 			h, err := parse(key, text)
 			if err == nil || err.Error() == "comma detected" {

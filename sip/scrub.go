@@ -39,7 +39,8 @@ func scrub(b []byte, maxLine int) scrubbed {
 	first := bytes.Index(head, []byte("\r\n"))
 	line := head[:first]
 	if bytes.HasPrefix(line, []byte("SIP/")) {
-		if !goodStatus(line) {
+		h, why := scanHead(head[first+2:], maxLine)
+		if !goodStatus(line) || why != "" || h.badCSeq || h.badLength {
 			return dropped("bad_responses")
 		}
 		return scrubbed{data: b}
@@ -51,22 +52,43 @@ func scrub(b []byte, maxLine int) scrubbed {
 	if why != "" {
 		return dropped(why)
 	}
-	if !goodRequestLine(line) {
-		return refuse(line, h, "Bad Request-Line")
-	}
-	if h.control {
-		return refuse(line, h, "Control Characters")
-	}
-	if h.lengths > 1 || h.badLength || h.length > len(body) {
-		return refuse(line, h, "Bad Content-Length")
-	}
-	if h.badCSeq {
-		return refuse(line, h, "Bad CSeq")
+	if why := h.wrong(line, len(body)); why != "" {
+		return refuse(line, h, why)
 	}
 	if h.odd || h.legacy() {
 		return scrubbed{data: h.rebuild(line, body)}
 	}
 	return scrubbed{data: b}
+}
+
+// wrong returns the status line of what is wrong with a request, "" when nothing is.
+func (h *rawHead) wrong(line []byte, body int) string {
+	switch {
+	case !goodRequestLine(line):
+		return "400 Bad Request-Line"
+	case h.control:
+		return "400 Control Characters"
+	case h.lengths > 1 || h.badLength || h.length > body:
+		return "400 Bad Content-Length"
+	case h.badCSeq:
+		return "400 Bad CSeq"
+	case h.separators:
+		return "400 Bad Header"
+	case !goodScheme(line):
+		return "416 Unsupported URI Scheme"
+	}
+	return ""
+}
+
+// goodScheme reports a Request-URI that can be for us (RFC 3261 §8.2.2.1).
+func goodScheme(line []byte) bool {
+	_, uri, _ := bytes.Cut(line, []byte(" "))
+	scheme, _, _ := bytes.Cut(uri, []byte(":"))
+	switch strings.ToLower(string(scheme)) {
+	case "sip", "sips", "tel":
+		return true
+	}
+	return false
 }
 
 // rawHead is what scanHead saw.
@@ -78,9 +100,11 @@ type rawHead struct {
 	badLength bool
 	badCSeq   bool
 	control   bool
-	odd       bool // folded lines, or blanks where the parser wants none
-	via       int  // index of the first Via
-	from      int
+	// separators: some stand where none may (RFC 4475 §3.1.2.1, §3.1.2.15)
+	separators bool
+	odd        bool // folded lines, or blanks where the parser wants none
+	via        int  // index of the first Via
+	from       int
 }
 
 // scanHead walks over the header lines.
@@ -123,8 +147,8 @@ func lineEnd(b []byte) int {
 func (h *rawHead) look(name string, line []byte, colon int) {
 	value := bytes.TrimSpace(line[colon+1:])
 	folded := bytes.IndexByte(line, '\n') >= 0
-	for _, c := range line {
-		if c < ' ' && c != '\t' && c != '\r' && c != '\n' || c == 0x7f {
+	for i, c := range line {
+		if isControl(c) && (i == 0 || line[i-1] != '\\') { // but for a quoted-pair (§25.1)
 			h.control = true
 		}
 	}
@@ -138,11 +162,25 @@ func (h *rawHead) look(name string, line []byte, colon int) {
 		h.odd = h.odd || folded || bytes.Contains(value, []byte("  ")) || bytes.IndexByte(value, '\t') >= 0
 	case "via", "from", "to", "contact", "route", "record-route":
 		h.place(name)
+		h.separators = h.separators || badSeparators(name, value)
 		h.odd = h.odd || folded || oddBlanks(value, name == "via")
 		h.control = h.control || !utf8.Valid(value)
 	default:
 		h.odd = h.odd || folded
 	}
+}
+
+// badSeparators reports parameters without a name in Via, and display names in From and To
+// that want quotes.
+func badSeparators(name string, value []byte) bool {
+	switch name {
+	case "via":
+		return bytes.Contains(value, []byte(";;")) || bytes.Contains(value, []byte(",,"))
+	case "from", "to":
+		display, _, ok := bytes.Cut(value, []byte("<"))
+		return ok && len(display) > 0 && display[0] != '"' && bytes.ContainsAny(display, ",;:@=()")
+	}
+	return false
 }
 
 // place remembers where the first Via and From are.
@@ -258,15 +296,15 @@ func nextNonBlank(s string) byte {
 	return 0
 }
 
-// refuse builds a 400 from the raw lines of a message that the parser would not take. ACK and
+// refuse builds an answer from the raw lines of a message that the parser would not take. ACK and
 // what has no Via get none.
-func refuse(line []byte, h rawHead, reason string) scrubbed {
+func refuse(line []byte, h rawHead, status string) scrubbed {
 	s := scrubbed{reason: "malformed"}
 	if h.via < 0 || bytes.HasPrefix(line, []byte("ACK ")) {
 		return s
 	}
 	var out bytes.Buffer
-	out.WriteString("SIP/2.0 400 " + reason + "\r\n")
+	out.WriteString("SIP/2.0 " + status + "\r\n")
 	seen := map[string]bool{}
 	for i, name := range h.names {
 		switch name {
@@ -290,12 +328,15 @@ func refuse(line []byte, h rawHead, reason string) scrubbed {
 // stripControls takes control characters out of a line that is echoed.
 func stripControls(line []byte) []byte {
 	return bytes.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' && r != '\r' && r != '\n' || r == 0x7f {
+		if r < 0x80 && isControl(byte(r)) {
 			return -1
 		}
 		return r
 	}, line)
 }
+
+// isControl reports a character that only ends or folds lines, if anything.
+func isControl(c byte) bool { return c < ' ' && c != '\t' && c != '\r' && c != '\n' || c == 0x7f }
 
 // goodRequestLine: METHOD SP URI SP SIP/x.y, single blanks, no brackets (RFC 3261 §25.1).
 func goodRequestLine(line []byte) bool {

@@ -149,7 +149,7 @@ func (c *streamConn) frame() (int, error) {
 		c.sl.s.count.add("malformed")
 		first := bytes.Index(c.in, []byte("\r\n"))
 		if h, why := scanHead(c.in[first+2:end+2], limits.Header); why == "" && !bytes.HasPrefix(c.in, []byte("SIP/")) {
-			_, _ = c.Write(refuse(c.in[:first], h, "Bad Content-Length").answer)
+			_, _ = c.Write(refuse(c.in[:first], h, "400 Bad Content-Length").answer)
 		}
 		return 0, errFraming
 	}
