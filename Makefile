@@ -50,10 +50,10 @@ matrix: deps ## the moves between real players, with their figures
 cover: ## coverage of the unit tests
 	$(GO) test -coverprofile=$(BIN)/cover.out $(PKGS) && $(GO) tool cover -func=$(BIN)/cover.out | tail -1
 
-fuzz: ## every fuzz target for FUZZTIME (30s)
-	@set -e; for p in $$($(GO) list $(PKGS)); do \
-	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz' || true); do \
-	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p; done; done
+fuzz: ## every fuzz target for FUZZTIME (30s), one a core
+	@grep -rE '^func Fuzz' --include='*_test.go' . | sed -E 's,^(.*)/[^/]*:func (Fuzz[A-Za-z0-9]*).*,\1 \2,' | sort | \
+	  xargs -P "$$(nproc)" -L 1 sh -c 'out=$$($(GO) test -run "^$$" -fuzz "^$$1\$$" -fuzztime $(FUZZTIME) -parallel 1 $$0 2>&1); \
+	  r=$$?; echo "== $$0 $$1"; echo "$$out" | tail -n 3; if [ $$r != 0 ]; then echo "$$out"; exit 255; fi'
 
 test-kernels: deps ## the datapath's tests on Debian's kernel 6.1, in qemu
 	bpf/kernels.sh
