@@ -167,13 +167,14 @@ func (m *movedFilm) closed(t *testing.T, gw *site, dead time.Time) {
 	case <-time.After(10 * time.Second):
 		t.Fatalf("%s goes on on the tv", m.name)
 	}
-	if r := m.player.Result(); ended.Sub(dead) > closedMost || r.Reason != lab.EndedRST && r.Reason != lab.EndedFIN {
+	most := closedMost + stalled(dead, ended)
+	if r := m.player.Result(); ended.Sub(dead) > most || r.Reason != lab.EndedRST && r.Reason != lab.EndedFIN {
 		t.Errorf("%s: ended %v after the gateway: %+v", m.name, ended.Sub(dead), summary(r))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	gone, err := m.server.Await(ctx, func(e lab.ServerEvent) bool { return e.Kind == lab.ServerGone && e.URL == m.url() })
-	if err != nil || gone.At.Sub(dead) > closedMost {
+	if err != nil || gone.At.Sub(dead) > most {
 		t.Errorf("%s: the server's session ended %v after the gateway: %v", m.name, gone.At.Sub(dead), err)
 	}
 	again := gw.play(t, tv, m.to, m.url())

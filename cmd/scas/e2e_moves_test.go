@@ -35,6 +35,7 @@ type labMove struct {
 	transfer session.Transfer
 	left     lab.Result    // of the origin
 	ended    time.Duration // of the origin, after committed
+	slack    float64       // seconds that this process waited for a processor meanwhile
 	start    lab.Segment   // of the target
 	first    lab.Picture   // of it
 }
@@ -143,6 +144,7 @@ func labTable(moves []*labMove) string {
 // run carries the move out.
 func (m *labMove) run(t *testing.T) {
 	m.gw = newSite(t, m.site)
+	began := time.Now()
 	m.film = m.gw.film(t, m.server, m.six)
 	m.gw.serve(t)
 	if m.origin.Start = moveStart; m.server.Live || m.server.IgnorePosition {
@@ -178,6 +180,7 @@ func (m *labMove) run(t *testing.T) {
 	m.ended = (<-gone).Sub(*m.transfer.Times.Committed)
 	m.left = m.from.Result()
 	goesOn(t, m.to, m.transfer.Times.Ended.Add(time.Second))
+	m.slack = stalled(began, time.Now()).Seconds()
 	for _, seg := range m.to.Result().Segments { // one that fell back to TCP received nothing in its first
 		if pic, ok := seg.First(); ok {
 			m.start, m.first = seg, pic
@@ -202,10 +205,10 @@ func (m *labMove) checkViewer(t *testing.T) {
 	if !m.left.Clean && !m.left.Frozen || m.left.Frozen != (m.origin.OnBYE == lab.EndFreeze) {
 		t.Errorf("the origin did not end cleanly: %+v", summary(m.left))
 	}
-	if most := m.origin.Depth + 5*time.Second; m.ended > most {
-		t.Errorf("the origin ended %v after committed, want at most %v", m.ended, most)
+	if most := m.origin.Depth.Seconds() + 5 + m.slack; m.ended.Seconds() > most {
+		t.Errorf("the origin ended %v after committed, want at most %.1f s", m.ended, most)
 	}
-	if late := m.left.LastPacket.Sub(*m.transfer.Times.Committed); late > 500*time.Millisecond {
+	if late := m.left.LastPacket.Sub(*m.transfer.Times.Committed); late.Seconds() > 0.5+m.slack {
 		t.Errorf("the origin received media until %v after committed", late)
 	}
 	m.left.Lost -= m.skips
@@ -241,12 +244,12 @@ func (m *labMove) checkPeers(t *testing.T) {
 		t.Error("origin_buffered")
 	}
 	for track, off := range m.start.ClockError {
-		if off.Abs() > time.Second {
+		if off.Abs() > time.Second && m.slack < 0.3 { // a reply is not held for ever
 			t.Errorf("Range and RTP-Info tell a player of track %d a place that is %v off", track, off)
 		}
 	}
 	silence := m.start.FirstPacket.Sub(m.left.LastPacket).Seconds()
-	if x.Silence == nil || math.Abs(*x.Silence-silence) > 0.4 || (*x.Silence > 0) != m.paused {
+	if x.Silence == nil || math.Abs(*x.Silence-silence) > 0.4+m.slack || !m.paused && *x.Silence > 0.1+m.slack || m.paused && *x.Silence < 0.1 {
 		t.Errorf("silence %v, players saw %.2f", orNaN(x.Silence), silence)
 	}
 }
@@ -259,7 +262,7 @@ func (m *labMove) checkPosition(t *testing.T) {
 	}
 	plays := slices.DeleteFunc(m.film.Requests("PLAY"), func(e lab.ServerEvent) bool { return e.Remote.Addr() == m.host(phone) })
 	screen, _ := m.from.Shown(plays[len(plays)-1].At)
-	if off := *x.Position + siteOverlap.Seconds() - screen.NPT.Seconds(); math.Abs(off) > 0.5 {
+	if off := *x.Position + siteOverlap.Seconds() - screen.NPT.Seconds(); math.Abs(off) > 0.5+m.slack {
 		t.Errorf("position %.2f, but %.2f was on the screen", *x.Position, screen.NPT.Seconds())
 	}
 	if told := m.start.Replied; told == nil || math.Abs(told.Seconds()-*x.StartedAt) > 0.01 {
@@ -269,15 +272,15 @@ func (m *labMove) checkPosition(t *testing.T) {
 		t.Errorf("started at %.3f, first picture %.3f", *x.StartedAt, m.first.NPT.Seconds())
 	}
 	newest, _ := delivered(m.from, *x.Times.Committed)
-	if want := newest.NPT.Seconds() - *x.StartedAt; math.Abs(*x.Repeated-want) > 0.3 {
+	if want := newest.NPT.Seconds() - *x.StartedAt; math.Abs(*x.Repeated-want) > 0.3+m.slack {
 		t.Errorf("repeated %.2f, players saw %.2f", *x.Repeated, want)
 	}
 	// overlap, a group of pictures, and the time both play: until media were seen for settle
 	both := x.Times.Committed.Sub(*x.Times.Attached).Seconds()
-	if most := siteOverlap.Seconds() + 1 + m.origin.Depth.Seconds() + both + 0.5; *x.Repeated < 0 || *x.Repeated > most {
+	if most := siteOverlap.Seconds() + 1 + m.origin.Depth.Seconds() + both + 0.5 + m.slack; *x.Repeated < 0 || *x.Repeated > most {
 		t.Errorf("repeated %.2f, want 0 to %.2f", *x.Repeated, most)
 	}
-	if !m.target.TCP && !m.to.Result().FellBack && m.target.Reports == 0 && both > m.gw.cfg.settle.Seconds()+1.5 {
+	if !m.target.TCP && !m.to.Result().FellBack && m.target.Reports == 0 && both > m.gw.cfg.settle.Seconds()+1.5+m.slack {
 		t.Errorf("%.2f s from attached to committed, settle is %v", both, m.gw.cfg.settle)
 	}
 }
@@ -344,7 +347,7 @@ func joinsLive(t *testing.T, m *labMove) {
 func startsAtZero(t *testing.T, m *labMove) {
 	x := m.transfer
 	newest, _ := delivered(m.from, *x.Times.Committed)
-	if x.Position == nil || x.StartedAt == nil || x.Repeated == nil || *x.StartedAt != 0 || math.Abs(*x.Repeated-newest.NPT.Seconds()) > 0.3 {
+	if x.Position == nil || x.StartedAt == nil || x.Repeated == nil || *x.StartedAt != 0 || math.Abs(*x.Repeated-newest.NPT.Seconds()) > 0.3+m.slack {
 		t.Errorf("position %v, started at %v, repeated %v; the origin had %v", orNaN(x.Position), orNaN(x.StartedAt), orNaN(x.Repeated), newest.NPT)
 	}
 }

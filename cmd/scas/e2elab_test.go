@@ -104,6 +104,7 @@ func startDaemon(cmd *exec.Cmd) (*daemon, error) {
 func newSite(t testing.TB, cfg siteConfig) *site {
 	t.Helper()
 	lab.Root(t)
+	stalls()
 	l, err := lab.New(lab.Options{IPv6: cfg.ipv6, WireSize: cfg.wire})
 	if err != nil {
 		t.Fatal(err)
