@@ -40,17 +40,50 @@ func (o *orders) activeOf(aor string, terminals []session.Binding) (key string) 
 
 // follow makes films follow their users until ctx ends.
 func (o *orders) follow(ctx context.Context) {
-	tick := time.NewTicker(autoTick)
+	tick, sweep := time.NewTicker(autoTick), time.NewTicker(time.Minute)
 	defer tick.Stop()
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-sweep.C:
+			o.sweep()
 		case <-tick.C:
 			for _, u := range o.due() {
 				o.followOne(u)
 			}
 		}
+	}
+}
+
+// sweep forgets users who have had no terminal for so long that no number and no order of
+// theirs is remembered any more. What they chose is kept.
+func (o *orders) sweep() {
+	now := o.now()
+	o.mu.Lock()
+	all := make([]*user, 0, len(o.users))
+	for _, u := range o.users {
+		all = append(all, u)
+	}
+	o.mu.Unlock()
+	for _, u := range all {
+		here := len(o.dir.terminalsOf(u.aor)) > 0
+		u.mu.Lock()
+		if here || len(u.offers) > 0 || u.empty.IsZero() {
+			u.empty = now
+		}
+		gone, kept := now.Sub(u.empty) > numberRest, u.settings.Clone()
+		u.mu.Unlock()
+		if !gone {
+			continue
+		}
+		o.mu.Lock()
+		delete(o.users, u.aor)
+		if kept.Auto || len(kept.Names)+len(kept.Forms) > 0 {
+			o.kept[u.aor] = kept
+		}
+		o.mu.Unlock()
 	}
 }
 

@@ -249,11 +249,24 @@ func (c *Client) open() error {
 	}
 	if pc != nil {
 		c.wg.Go(func() { _ = srv.ServeUDP(pc) }) // ends when the socket is closed
+		return c.served()
 	}
 	if ln != nil {
 		c.wg.Go(func() { _ = srv.ServeTCP(ln) })
 	}
 	return nil
+}
+
+// served waits until sipgo knows the socket: a request before that would want one of its own on
+// the same port.
+func (c *Client) served() error {
+	for range 2000 {
+		if _, err := c.ua.TransportLayer().GetConnection(c.network, c.local.String()); err == nil {
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return errors.New("socket is not served")
 }
 
 // keepAlive keeps the connection to the proxy from being closed as idle (RFC 5626 §3.5.1).

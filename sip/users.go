@@ -38,6 +38,7 @@ type user struct {
 	rate     bucket
 	recent   memory[reply] // answered requests
 	refs     memory[session.Taken]
+	empty    time.Time // since when the user has no terminal, as the sweep saw it
 	check    time.Time // when to ask whether a film should follow the user; zero: not before new evidence
 }
 
