@@ -281,7 +281,7 @@ func (p *presenceServer) publish(_ context.Context, r *request) reply {
 func TestClientPublishes(t *testing.T) {
 	p := &presenceServer{}
 	cfg := DefaultConfig()
-	cfg.Access, cfg.URI = []string{"udp://127.0.0.1:0"}, "sip:pres@hotel.example"
+	cfg.Access, cfg.URI, cfg.Registrar = []string{"udp://127.0.0.1:0"}, "sip:pres@hotel.example", true
 	st, err := newStack(cfg, slog.New(slog.DiscardHandler), time.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -327,6 +327,8 @@ func TestClientPublishes(t *testing.T) {
 		t.Error(err)
 	}
 	want := []string{" 120 doc", first + " 120 doc", second + " 120 -", " 120 doc", third + " 0 -"}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if got := strings.Join(p.log, "|"); got != strings.Join(want, "|") {
 		t.Errorf("got %q\nwant %q", got, strings.Join(want, "|"))
 	}
