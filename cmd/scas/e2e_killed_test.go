@@ -29,6 +29,7 @@ func (w *watchedFilm) url() string { return w.server.URL(w.name) }
 type movedFilm struct {
 	name     string
 	from, to lab.PlayerConfig
+	watched  *watchedFilm // it plays already
 	target   string
 	server   *lab.Server
 	origin   *lab.Player
@@ -58,15 +59,22 @@ func TestKilled(t *testing.T) {
 		{name: "udp6", ns: tv, cfg: udp(), server: six},
 		{name: "tcp6", ns: phone, cfg: tcp(), server: six},
 	}
+	last := []*movedFilm{ // watched over the restart, and moved then
+		{name: "last4", from: udp(), to: tcp(), target: "tv", server: four},
+		{name: "last6", from: tcp(), to: udp(), target: "tv6", server: six},
+	}
+	for _, m := range last {
+		w := &watchedFilm{name: m.name, ns: phone, cfg: m.from, server: m.server}
+		m.watched = w
+		watched = append(watched, w)
+	}
 	for _, w := range watched {
 		w.cfg.Start = 10 * time.Second
 		w.player = gw.play(t, w.ns, w.cfg, w.url())
 	}
-	overUDP, overTCP := udp(), tcp()
-	overUDP.OnRST, overTCP.OnRST = lab.EndError, lab.EndError // at once, not after the buffer
 	moved := []*movedFilm{
-		{name: "moved4", from: udp(), to: overTCP, target: "tv", server: four},
-		{name: "moved6", from: tcp(), to: overUDP, target: "tv6", server: six},
+		{name: "moved4", from: udp(), to: tcp(), target: "tv", server: four},
+		{name: "moved6", from: tcp(), to: udp(), target: "tv6", server: six},
 	}
 	moveAll(t, gw, moved)
 	before := gw.kept(t, watched)
@@ -82,11 +90,14 @@ func TestKilled(t *testing.T) {
 	for _, w := range watched {
 		w.shownAgain(t, gw, before[w])
 	}
-	last := []*movedFilm{{name: "moved", from: udp(), to: overTCP, target: "tv", server: four}}
+	allUntouched(t, watched)
 	moveAll(t, gw, last)
+	watched = watched[:len(watched)-len(last)]
 	asked := time.Now()
 	gw.stop(t)
-	last[0].closed(t, gw, asked)
+	for _, m := range last {
+		m.closed(t, gw, asked)
+	}
 	if now := snapshot(t, gw); !slices.Equal(now, clean) {
 		t.Errorf("left behind: %q, gone: %q", without(now, clean), without(clean, now))
 	}
@@ -134,7 +145,11 @@ func (s *site) kept(t *testing.T, watched []*watchedFilm) map[*watchedFilm]sessi
 func moveAll(t *testing.T, gw *site, moved []*movedFilm) {
 	t.Helper()
 	for _, m := range moved {
-		m.origin = gw.play(t, phone, m.from, m.url())
+		if m.watched != nil {
+			m.origin = m.watched.player
+		} else {
+			m.origin = gw.play(t, phone, m.from, m.url())
+		}
 	}
 	for _, m := range moved {
 		reach(t, m.origin, time.Second)
@@ -148,6 +163,7 @@ func moveAll(t *testing.T, gw *site, moved []*movedFilm) {
 		if r := gw.shown(t, m.url()); !r.Steered {
 			t.Errorf("%s is shown as %+v", m.name, r)
 		}
+		follows(t, m.name, over(t, m.origin), m.player)
 		whole(t, m.name, m.player.Result())
 		m.told = make(chan time.Time, 1)
 		go func() {
@@ -168,18 +184,18 @@ func (m *movedFilm) closed(t *testing.T, gw *site, dead time.Time) {
 		t.Fatalf("%s goes on on the tv", m.name)
 	}
 	most := closedMost + stalled(dead, ended)
-	if r := m.player.Result(); ended.Sub(dead) > most || r.Reason != lab.EndedRST && r.Reason != lab.EndedFIN {
-		t.Errorf("%s: ended %v after the gateway: %+v", m.name, ended.Sub(dead), summary(r))
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	gone, err := m.server.Await(ctx, func(e lab.ServerEvent) bool { return e.Kind == lab.ServerGone && e.URL == m.url() })
+	gone, err := m.server.Await(ctx, func(e lab.ServerEvent) bool { return e.Kind == lab.ServerGone && e.URL == m.url() && e.At.After(dead) })
 	if err != nil || gone.At.Sub(dead) > most {
 		t.Errorf("%s: the server's session ended %v after the gateway: %v", m.name, gone.At.Sub(dead), err)
 	}
 	again := gw.play(t, tv, m.to, m.url())
 	if pic := reach(t, again, 0); pic.Number != 0 {
 		t.Errorf("%s: opened again, it starts at picture %d", m.name, pic.Number)
+	}
+	if r := over(t, m.player); ended.Sub(dead) > most || r.Reason != lab.EndedRST && r.Reason != lab.EndedFIN {
+		t.Errorf("%s: ended %v after the gateway: %+v", m.name, ended.Sub(dead), summary(r))
 	}
 	t.Logf("%s: player told after %v, server after %v", m.name, ended.Sub(dead), gone.At.Sub(dead))
 }

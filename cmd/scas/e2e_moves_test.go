@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -21,6 +23,7 @@ type labMove struct {
 	server         lab.ServerConfig
 	origin, target lab.PlayerConfig
 	six            bool                       // over IPv6
+	prepare        func(*testing.T, *labMove) // before the gateway starts
 	before         func(*testing.T, *labMove) // once the origin plays
 	between        func(*testing.T, *labMove) // between the order and the opening
 	opened         func(*testing.T, *labMove) // once the target has opened the film
@@ -103,6 +106,7 @@ func labMoves() []*labMove {
 		{name: "sessions of three seconds", server: short, origin: freezing, target: udp()},
 		{name: "TEARDOWN refused", server: lab.Live555Server(), origin: freezing, target: tcp(), before: refuseTeardown, refused: true},
 		{name: "the target seeks at once", server: lab.Live555Server(), origin: tcp(), target: udp(), opened: seekTarget},
+		{name: "strict reverse path, beside WireGuard", site: always, server: lab.GstServer(), origin: udp(), target: tcp(), prepare: strictPaths},
 		{name: "a server that ignores the position", server: ignoring, origin: tcp(), target: udp(), expect: startsAtZero},
 	}
 }
@@ -146,6 +150,9 @@ func (m *labMove) run(t *testing.T) {
 	m.gw = newSite(t, m.site)
 	began := time.Now()
 	m.film = m.gw.film(t, m.server, m.six)
+	if m.prepare != nil {
+		m.prepare(t, m)
+	}
 	m.gw.serve(t)
 	if m.origin.Start = moveStart; m.server.Live || m.server.IgnorePosition {
 		m.origin.Start = 0
@@ -305,6 +312,23 @@ func seekOrigin(t *testing.T, m *labMove) {
 		t.Fatal(err)
 	}
 	reach(t, m.from, moveSeek+2*time.Second)
+}
+
+// strictPaths sets what hosts beside Tailscale and the like, and Red Hat's, have in place.
+func strictPaths(t *testing.T, m *labMove) {
+	t.Helper()
+	err := m.gw.Do(lab.GW, func() error {
+		var errs []error
+		for _, dev := range []string{"all", "default", lab.LAN0, lab.LAN1, lab.WAN0} {
+			for _, key := range []string{"rp_filter", "src_valid_mark"} {
+				errs = append(errs, os.WriteFile("/proc/sys/net/ipv4/conf/"+dev+"/"+key, []byte("1"), 0))
+			}
+		}
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func refuseTeardown(_ *testing.T, m *labMove) { m.film.Refuse("TEARDOWN", 401, -1) }
