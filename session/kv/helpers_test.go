@@ -7,7 +7,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,17 +29,6 @@ func testConfig(node string) Config {
 	c := DefaultConfig()
 	c.Node, c.Every = node, 50*time.Millisecond
 	return c
-}
-
-func testLog(t testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-}
-
-type testWriter struct{ t testing.TB }
-
-func (w testWriter) Write(b []byte) (int, error) {
-	w.t.Logf("%s", b)
-	return len(b), nil
 }
 
 // open opens a store that is closed with the test, unless it was closed before.
@@ -88,9 +82,10 @@ func await(t testing.TB, what string, ok func() bool) {
 
 // natsd is an external server that can be stopped and started again with its port and files.
 type natsd struct {
-	t    testing.TB
-	opts server.Options
-	*server.Server
+	t              testing.TB
+	opts           server.Options
+	*server.Server           // nil when it is in a process of its own
+	process        *exec.Cmd // of startApart
 }
 
 func startServer(t testing.TB) *natsd {
@@ -119,14 +114,18 @@ func (n *natsd) start() {
 }
 
 func (n *natsd) stop() {
+	if n.Server == nil {
+		return
+	}
 	n.Shutdown()
 	n.WaitForShutdown()
 }
 
 func (n *natsd) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", n.opts.Port) }
 
-// startCluster starts three servers that know each other.
-func startCluster(t testing.TB) []*natsd {
+// startCluster starts three servers that know each other; n3 in a process of its own, to be
+// killed, when apart is set.
+func startCluster(t testing.TB, apart bool) []*natsd {
 	t.Helper()
 	var all []*natsd
 	var routes []*url.URL
@@ -134,15 +133,15 @@ func startCluster(t testing.TB) []*natsd {
 	for i := range 3 {
 		ports := freePorts(t, 2)
 		routes = append(routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[1])})
-		all = append(all, &natsd{t: t, opts: server.Options{
-			ServerName: fmt.Sprintf("n%d", i+1), Host: "127.0.0.1", Port: ports[0], NoSigs: true, NoLog: true,
-			JetStream: true, StoreDir: filepath.Join(dir, fmt.Sprint(i)), JetStreamMaxStore: 16 << 30, JetStreamMaxMemory: 64 << 20,
-			Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: ports[1]},
-		}})
+		all = append(all, clusterMember(t, fmt.Sprintf("n%d", i+1), ports[0], ports[1], filepath.Join(dir, fmt.Sprint(i))))
 	}
 	var wg sync.WaitGroup
 	for _, n := range all {
 		n.opts.Routes = routes
+		if apart && n == all[2] {
+			n.startApart()
+			continue
+		}
 		wg.Go(n.start)
 	}
 	wg.Wait()
@@ -150,14 +149,77 @@ func startCluster(t testing.TB) []*natsd {
 		t.Cleanup(n.stop)
 	}
 	await(t, "cluster has a leader", func() bool {
-		for _, n := range all {
-			if n.JetStreamIsLeader() && len(n.JetStreamClusterPeers()) == 3 {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(all, func(n *natsd) bool { return n.Server != nil && n.JetStreamIsCurrent() }) && peers(all) == 3
 	})
 	return all
+}
+
+// peers returns how many servers the leader of those in this process, if it is one, sees.
+func peers(all []*natsd) (most int) {
+	for _, n := range all {
+		if n.Server != nil {
+			most = max(most, len(n.JetStreamClusterPeers()))
+		}
+	}
+	return most
+}
+
+// startApart starts n in a process of its own.
+func (n *natsd) startApart() {
+	n.t.Helper()
+	var routes []string
+	for _, r := range n.opts.Routes {
+		routes = append(routes, r.String())
+	}
+	text := strings.Join([]string{n.opts.ServerName, fmt.Sprint(n.opts.Port), fmt.Sprint(n.opts.Cluster.Port), n.opts.StoreDir, strings.Join(routes, ",")}, " ")
+	n.process = exec.Command(os.Args[0], "-test.run=^TestServerProcess$")
+	n.process.Env = append(os.Environ(), "SCAS_TEST_SERVER="+text)
+	if err := n.process.Start(); err != nil {
+		n.t.Fatal(err)
+	}
+	n.t.Cleanup(n.kill)
+}
+
+// kill ends a server of startApart without warning.
+func (n *natsd) kill() {
+	if n.process.ProcessState == nil {
+		n.process.Process.Kill()
+		n.process.Wait()
+	}
+}
+
+// TestServerProcess is the process of startApart.
+func TestServerProcess(t *testing.T) {
+	text := strings.Fields(os.Getenv("SCAS_TEST_SERVER"))
+	if len(text) != 5 {
+		return // no test: another one starts it
+	}
+	n := clusterMember(t, text[0], number(t, text[1]), number(t, text[2]), text[3])
+	for _, r := range strings.Split(text[4], ",") {
+		u, err := url.Parse(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n.opts.Routes = append(n.opts.Routes, u)
+	}
+	n.start()
+	select {}
+}
+
+func number(t testing.TB, s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func clusterMember(t testing.TB, name string, port, routePort int, dir string) *natsd {
+	return &natsd{t: t, opts: server.Options{
+		ServerName: name, Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true,
+		JetStream: true, StoreDir: dir, JetStreamMaxStore: 16 << 30, JetStreamMaxMemory: 64 << 20,
+		Cluster: server.ClusterOpts{Name: "c", Host: "127.0.0.1", Port: routePort},
+	}}
 }
 
 func freePorts(t testing.TB, n int) (ports []int) {

@@ -79,11 +79,9 @@ func (s *Store) Log(ctx context.Context, f Filter) ([]Entry, error) {
 	}
 	var all []Entry
 	sc.each = func(m jetstream.Msg, _ *jetstream.MsgMetadata) error {
-		var e Entry
-		if json.Unmarshal(m.Data(), &e) != nil || !f.wants(e) {
-			return nil
+		if e, ok := parse[Entry](m.Data()); ok && f.wants(*e) {
+			all = append(all, *e)
 		}
-		all = append(all, e)
 		if f.Limit > 0 && len(all) >= 2*f.Limit {
 			all = append([]Entry(nil), all[len(all)-f.Limit:]...)
 		}

@@ -22,6 +22,7 @@ type Mover interface {
 // The subjects, after the prefix:
 //
 //	order.<node>.{move,answer,cancel,sessions}   requests to one gateway
+//	transfer                                     gateways tell each step; the bucket tells it as well, when its leader lives
 //	alive                                        gateways say that they are there
 //	probe                                        asks all of them to say so now
 const (
@@ -68,23 +69,21 @@ func (s *Store) orderSubject(node, verb string) string {
 func (s *Store) ServeOrders(ctx context.Context, mover Mover, live Sessions) error {
 	o := &orderService{s: s, mover: mover, live: live, slots: make(chan struct{}, ordersAtOnce), start: nats.NewInbox()}
 	requests := make(chan *nats.Msg, 4*ordersAtOnce)
-	var subs []*nats.Subscription
-	defer func() {
-		for _, sub := range subs {
-			if err := sub.Unsubscribe(); err != nil {
-				s.log.Debug("unsubscribe", "err", err)
-			}
-		}
-	}()
 	for _, subject := range []string{s.orderSubject(s.cfg.Node, "*"), s.cfg.Prefix + ".probe", s.cfg.Prefix + ".alive"} {
 		sub, err := s.nc.ChanSubscribe(subject, requests)
 		if err != nil {
 			return fmt.Errorf("serve orders: %w", err)
 		}
-		subs = append(subs, sub)
+		defer s.unsubscribe(sub)
 	}
 	o.run(ctx, requests)
 	return nil
+}
+
+func (s *Store) unsubscribe(sub *nats.Subscription) {
+	if err := sub.Unsubscribe(); err != nil {
+		s.log.Debug("unsubscribe", "err", err)
+	}
 }
 
 type orderService struct {

@@ -295,3 +295,26 @@ func TestTwoGatewaysOfOneName(t *testing.T) {
 		}
 	}
 }
+
+// TestTransferStepsForward tells the steps of a transfer twice and out of order.
+func TestTransferStepsForward(t *testing.T) {
+	table := session.NewTable()
+	r := embeddedStore(t, t.TempDir()).Remote(table)
+	changes := table.Watch(t.Context())
+	tell := []session.TransferState{session.Armed, session.Offered, session.Attached, session.Armed, session.Attached, session.Done, session.Committed, session.Done}
+	for _, state := range tell {
+		r.putTransfer("k", storedTransfer{"gw1", transfer("t1", state)})
+	}
+	for _, want := range []session.TransferState{session.Armed, session.Attached, session.Done} {
+		if c := <-changes; c.Transfer.State != want {
+			t.Errorf("%s, want %s", c.Transfer.State, want)
+		}
+	}
+	if len(changes) != 0 {
+		t.Errorf("%d more changes", len(changes))
+	}
+	r.goneTransfer("k")
+	if _, ok := table.Transfer("t1"); ok {
+		t.Error("it stays for ever")
+	}
+}

@@ -174,8 +174,9 @@ func (p *publisher) refresh() {
 	}
 }
 
-// transfer writes t, and the history when it has ended.
+// transfer tells t to the application servers, writes it, and the history when it has ended.
 func (p *publisher) transfer(t session.Transfer) {
+	p.check(p.s.publishJSON(p.s.cfg.Prefix+".transfer", storedTransfer{p.s.cfg.Node, t}), "transfer", t.ID)
 	p.check(put(p.s, at(transfersBucket, p.s.cfg.Node, t.ID), t, func(there *storedTransfer) *storedTransfer {
 		if there != nil && !there.Transfer.State.Open() && t.State.Open() {
 			return there

@@ -191,7 +191,10 @@ func TestPublishDeadStore(t *testing.T) {
 		t.Errorf("the table waited for the store: %v", took)
 	}
 	d.start()
-	await(t, "record is right", func() bool { l, err := list[session.Record](t.Context(), s, sessionsBucket); return err == nil && len(l) == 10 })
+	await(t, "record is right", func() bool {
+		l, err := list[session.Record](t.Context(), s, sessionsBucket)
+		return err == nil && len(l) == 10
+	})
 	flush(t, s)
 	want := 1 + 1 + 10 + 10 // play and end of s1; play of the ten; their transfers
 	await(t, "history", func() bool { return len(history(t, s)) == want })

@@ -101,6 +101,20 @@ func deleted(m jetstream.Msg) bool {
 	return h.Get("KV-Operation") != "" || h.Get(jetstream.MarkerReasonHeader) != ""
 }
 
+// value returns what a message of a bucket holds; false when its key ended, and when the
+// value is none of ours.
+func value[T any](m jetstream.Msg) (*T, bool) {
+	if deleted(m) {
+		return nil, false
+	}
+	return parse[T](m.Data())
+}
+
+func parse[T any](text []byte) (*T, bool) {
+	v := new(T)
+	return v, json.Unmarshal(text, v) == nil
+}
+
 // bucketScan is the scanner of the keys of a bucket that begin with the tokens of prefix.
 func (s *Store) bucketScan(bucket string, prefix ...string) (sc scanner, subject string) {
 	name := s.bucketName(bucket)
@@ -124,12 +138,12 @@ func list[T any](ctx context.Context, s *Store, bucket string, prefix ...string)
 	var all []T
 	sc, subject := s.bucketScan(bucket, prefix...)
 	sc.each = func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
-		v := new(T)
-		if deleted(m) || json.Unmarshal(m.Data(), v) != nil {
+		v, ok := value[T](m)
+		if !ok {
 			return nil
 		}
 		all = append(all, *v)
-		if own := new(T); remembered(bucket) && json.Unmarshal(m.Data(), own) == nil { // the caller may change its copy
+		if own, _ := value[T](m); remembered(bucket) { // the caller may change its copy
 			s.known.set(place{bucket, m.Subject()[len(subject):]}.String(), knownValue{meta.Sequence.Stream, own})
 		}
 		return nil
@@ -192,8 +206,8 @@ func followOnce[T any](ctx, era context.Context, s *Store, bucket string, told m
 	}
 	sc.each = func(m jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		key := m.Subject()[len(subject):]
-		v := new(T)
-		if deleted(m) || json.Unmarshal(m.Data(), v) != nil {
+		v, ok := value[T](m)
+		if !ok {
 			end(key)
 			return nil
 		}

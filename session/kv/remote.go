@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
@@ -42,10 +43,13 @@ func (s *Store) Remote(table *session.Table) *Remote {
 // Run follows the gateways until ctx ends: sessions (as of their last change of state),
 // transfers, and who is there.
 func (r *Remote) Run(ctx context.Context) error {
-	messages := make(chan *nats.Msg, 64)
-	sub, err := r.s.nc.ChanSubscribe(r.s.cfg.Prefix+".alive", messages)
-	if err != nil {
-		return fmt.Errorf("follow gateways: %w", err)
+	messages := make(chan *nats.Msg, 1024)
+	for _, subject := range []string{".alive", ".transfer"} {
+		sub, err := r.s.nc.ChanSubscribe(r.s.cfg.Prefix+subject, messages)
+		if err != nil {
+			return fmt.Errorf("follow gateways: %w", err)
+		}
+		defer r.s.unsubscribe(sub)
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -60,14 +64,15 @@ func (r *Remote) Run(ctx context.Context) error {
 		era := r.s.connection()
 		select {
 		case <-ctx.Done():
-			if err := sub.Unsubscribe(); err != nil {
-				r.s.log.Debug("unsubscribe", "err", err)
-			}
 			return nil
 		case <-era.Done():
 			r.probe()
 		case m := <-messages:
-			r.heard(m.Data)
+			if m.Subject == r.s.cfg.Prefix+".alive" {
+				r.heard(m.Data)
+			} else if x, ok := parse[storedTransfer](m.Data); ok {
+				r.putTransfer(at(transfersBucket, x.Gateway, x.Transfer.ID).key, *x)
+			}
 		}
 	}
 }
@@ -124,8 +129,26 @@ func (r *Remote) putTransfer(key string, x storedTransfer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keys[key] = x.Transfer.ID
-	r.transfers[x.Transfer.ID] = x.Gateway
-	r.table.PutTransfer(x.Transfer)
+	r.step(x.Gateway, x.Transfer)
+}
+
+// step puts t into the table unless that would be a step back: a transfer is told over two
+// ways, and by the reply to its order. Called with the mutex held.
+func (r *Remote) step(node string, t session.Transfer) {
+	r.transfers[t.ID] = node
+	there, ok := r.table.Transfer(t.ID)
+	if !ok || stage(t.State) >= stage(there.State) && !reflect.DeepEqual(there, t) {
+		r.table.PutTransfer(t)
+	}
+}
+
+// stage orders the states of a transfer by time.
+func stage(s session.TransferState) int {
+	open := []session.TransferState{session.Offered, session.Armed, session.Attached, session.Committed}
+	if i := slices.Index(open, s); i >= 0 {
+		return i
+	}
+	return len(open)
 }
 
 func (r *Remote) goneTransfer(key string) {
@@ -137,15 +160,11 @@ func (r *Remote) goneTransfer(key string) {
 	r.table.ForgetTransfer(id)
 }
 
-// began takes a transfer that was just ordered: its gateway's writing of it may be on its
-// way still, and must not be undone.
+// began takes a transfer that was just ordered.
 func (r *Remote) began(node string, t session.Transfer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.transfers[t.ID] = node
-	if _, ok := r.table.Transfer(t.ID); !ok {
-		r.table.PutTransfer(t)
-	}
+	r.step(node, t)
 }
 
 // Move asks the gateway that has the session; without a session, each until one has
@@ -160,7 +179,7 @@ func (r *Remote) Move(ctx context.Context, o session.Order) (session.Transfer, e
 		}
 		nodes = []string{node}
 	}
-	err := error(ErrNoGateway)
+	err := ErrNoGateway
 	for _, node := range nodes {
 		var out outcome
 		out, err = r.ask(ctx, node, "move", order{
@@ -280,11 +299,7 @@ func (r *Remote) sessionsOf(ctx context.Context, node string) ([]session.Record,
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err := sub.Unsubscribe(); err != nil {
-			r.s.log.Debug("unsubscribe", "err", err)
-		}
-	}()
+	defer r.s.unsubscribe(sub)
 	if err := r.s.nc.PublishRequest(r.s.orderSubject(node, "sessions"), inbox, []byte("{}")); err != nil {
 		return nil, err
 	}

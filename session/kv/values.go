@@ -44,7 +44,7 @@ func (s *Store) PutUser(_ context.Context, u session.User) error {
 	u = u.Clone()
 	tries := 0
 	return put(s, at(usersBucket, u.AoR), u, func(there *session.User) *session.User {
-		if tries++; there == nil || tries == 1 {
+		if tries++; there == nil || tries == 1 { // as this process last knew it
 			return &u
 		}
 		both := u.Clone()
@@ -75,22 +75,15 @@ func (s *Store) PutTaken(_ context.Context, t session.Taken) error {
 }
 
 // Taken returns the request stored under key, one whose writing still waits as well; false
-// when there is none or it ran out. ErrDown when the store does not answer.
+// when there is none or it has run out. ErrDown when the store does not answer.
 func (s *Store) Taken(ctx context.Context, key string) (session.Taken, bool, error) {
 	p := at(ordersBucket, key)
-	t, ok := session.Taken{}, false
 	if v, waits := s.queue.peek(p.String()); waits {
-		t, ok = v.(session.Taken)
-	} else {
-		var err error
-		if t, ok, err = read[session.Taken](ctx, s, p); err != nil {
-			return session.Taken{}, false, err
-		}
+		t, ok := v.(session.Taken)
+		return t, ok && s.cfg.Now().Before(t.Expires), nil
 	}
-	if !ok || !s.cfg.Now().Before(t.Expires) {
-		return session.Taken{}, false, nil
-	}
-	return t, true, nil
+	t, ok, err := read[session.Taken](ctx, s, p)
+	return t, ok && s.cfg.Now().Before(t.Expires), err
 }
 
 // put queues a write of value, decided by d, under p.

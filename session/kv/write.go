@@ -71,17 +71,20 @@ func at(bucket string, names ...string) place {
 
 func (p place) String() string { return p.bucket + "/" + p.key }
 
-// write puts what d decides under p.
+// write puts what d decides under p. A key of a remembered bucket that is not known is
+// taken for a new one at first: that is one request, and wrong after a start only.
 func write[T any](ctx context.Context, s *Store, p place, d decide[T]) error {
 	h, err := s.handles(ctx)
 	if err != nil {
 		return err
 	}
 	kv := h.kv[p.bucket]
-	for range maxConflicts {
-		cur, err := current[T](ctx, s, kv, p)
-		if err != nil {
-			return err
+	for i := range maxConflicts {
+		cur, ok := s.known.get(p.String())
+		if newKey := i == 0 && remembered(p.bucket); !ok && !(newKey && d(nil) != nil) {
+			if cur, err = current[T](ctx, s, kv, p); err != nil {
+				return err
+			}
 		}
 		there, _ := cur.value.(*T)
 		next := d(there)
@@ -100,11 +103,8 @@ func write[T any](ctx context.Context, s *Store, p place, d decide[T]) error {
 	return fmt.Errorf("%s: others keep writing it", p)
 }
 
-// current returns what is under p: as remembered, else as read. The zero value when nothing is.
+// current reads what is under p. The zero value when nothing is.
 func current[T any](ctx context.Context, s *Store, kv jetstream.KeyValue, p place) (knownValue, error) {
-	if v, ok := s.known.get(p.String()); ok {
-		return v, nil
-	}
 	s.count.reads.Add(1)
 	e, err := kv.Get(ctx, p.key)
 	switch {
@@ -113,11 +113,10 @@ func current[T any](ctx context.Context, s *Store, kv jetstream.KeyValue, p plac
 	case err != nil:
 		return knownValue{}, err
 	}
-	v := new(T)
-	if json.Unmarshal(e.Value(), v) != nil {
-		return knownValue{revision: e.Revision()}, nil // not ours, or of another age: replaced
+	if v, ok := parse[T](e.Value()); ok {
+		return knownValue{e.Revision(), v}, nil
 	}
-	return knownValue{e.Revision(), v}, nil
+	return knownValue{revision: e.Revision()}, nil // none of ours: replaced
 }
 
 // replace writes next, or the deletion, over revision; what is known follows.
