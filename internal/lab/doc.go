@@ -11,5 +11,10 @@
 // The namespaces need root. Server and Player do not: the zero Host is the process's own
 // network, so they also run over loopback.
 //
-// Specifications: RFC 2326, RFC 3550, RFC 6184 (H.264 payload), RFC 3640 (AAC payload).
+// The same for Windows Media: ServeMMS and PlayMMS speak MMS over TCP and over HTTP, with a grammar
+// of their own too (mmswire.go, mmshttp.go, mmsasf.go); the film is a synthetic ASF whose payloads
+// are those packets, or any ASF file.
+//
+// Specifications: RFC 2326, RFC 3550, RFC 6184 (H.264 payload), RFC 3640 (AAC payload), MS-MMSP,
+// MS-WMSP, ASF 01.20.
 package lab

@@ -219,7 +219,7 @@ func (a *ASF) broadcast() []byte {
 	clear(p[56:80]) // packets, play duration, send duration
 	binary.LittleEndian.PutUint32(p[88:], 1)
 	data := h[len(h)-dataObjectStart:]
-	clear(data[16:24])
+	binary.LittleEndian.PutUint64(data[16:], dataObjectStart) // with 0, libmms and MPlayer walk the objects for ever
 	clear(data[40:48])
 	return h
 }

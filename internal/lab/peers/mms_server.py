@@ -197,7 +197,7 @@ class Mmst(threading.Thread):
         elif mid == 0x33:
             self.message(0x00040021, bytes(4))
         elif mid == 7:
-            where = self.start(p)
+            where = self.play_from(p)
         elif mid == 9:
             self.play += 1
             time.sleep(0.05)
@@ -206,7 +206,7 @@ class Mmst(threading.Thread):
         if mid == 0x0d:
             raise EOFError
 
-    def start(self, p):
+    def play_from(self, p):
         _, _, pos, off, loc, _, inc = struct.unpack_from('<IIdIIII', p)
         if loc not in (0, NONE):
             n = min(loc, len(self.film.packets))

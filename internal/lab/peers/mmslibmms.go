@@ -77,7 +77,6 @@ func (l *libmmsPlayer) start(ctx context.Context, stdin *os.File) error {
 	if err != nil {
 		return err
 	}
-	// As GStreamer: mms:// means what the environment says, MMSH first.
 	cmd := p.cfg.Start(context.WithoutCancel(ctx), p.cfg.NS, program, append(p.cfg.Args, p.cfg.URL)...)
 	cmd.Stdin = stdin
 	p.begun = time.Now()

@@ -46,9 +46,9 @@ type MMSPlayer struct {
 	libm *libmmsPlayer
 }
 
-// StartMMSPlayer starts one of MMSKinds; the scheme of the URL chooses the protocol and
-// cfg.Transport is not used. mms:// is for MPlayer, VLC and Libmms, where ffmpeg and Libmms take
-// mmst://; mmsh:// is for all. Close ends it; ctx bounds only the start.
+// StartMMSPlayer starts one of MMSKinds; the scheme of the URL chooses the protocol, mmst or mmsh;
+// with mms Libmms tries MMSH first, as GStreamer does, the others MMST. cfg.Transport is not used.
+// Close ends it; ctx bounds only the start.
 func StartMMSPlayer(ctx context.Context, cfg PlayerConfig) (*MMSPlayer, error) {
 	if cfg.Start == nil {
 		cfg.Start = Host
@@ -60,7 +60,7 @@ func StartMMSPlayer(ctx context.Context, cfg PlayerConfig) (*MMSPlayer, error) {
 		if scheme == "mms" {
 			cfg.URL = "mmst://" + rest // it has no protocol mms
 		}
-		cfg.Args = append([]string{"-fflags", "nobuffer", "-analyzeduration", "500000"}, cfg.Args...)
+		cfg.Args = append([]string{"-analyzeduration", "500000"}, cfg.Args...)
 	case MPlayer:
 		if scheme == "mmsh" {
 			cfg.URL = "mmshttp://" + rest
