@@ -12,12 +12,14 @@ type counters struct {
 	unreachable, asTerminal, asRouter, fellBack    atomic.Uint64
 	fromTerminal, toServer, fromServer, toTerminal atomic.Uint64
 	dropped, inserted, undelivered                 atomic.Uint64
-	notRTSP, requestsReleased                      atomic.Uint64
+	notRTSP, notMMS, requestsReleased              atomic.Uint64
 	starts, startsAgain, startsUnread, mismatches  atomic.Uint64
 	repliesHeld, repliesRepaired, repliesLate      atomic.Uint64
 	byes, byesFailed, cutsFailed                   atomic.Uint64
 	teardowns, teardownRefused, teardownFailed     atomic.Uint64
 	forged, forgeFailed                            atomic.Uint64
+	streamsEnded, stops, stopsFailed               atomic.Uint64
+	funnelsRefused, pipelinesRefused, cured        atomic.Uint64
 	orders, ordersRefused                          atomic.Uint64
 	done, failed, declined, expired, cancelled     atomic.Uint64
 }
@@ -60,12 +62,14 @@ func (s *Splicer) Stats() map[string]uint64 {
 		"bytes_from_terminal": &c.fromTerminal, "bytes_to_server": &c.toServer,
 		"bytes_from_server": &c.fromServer, "bytes_to_terminal": &c.toTerminal,
 		"bytes_dropped": &c.dropped, "bytes_inserted": &c.inserted, "bytes_undelivered": &c.undelivered,
-		"directions_not_rtsp": &c.notRTSP, "requests_released": &c.requestsReleased,
+		"directions_not_rtsp": &c.notRTSP, "directions_not_mms": &c.notMMS, "requests_released": &c.requestsReleased,
 		"starts_rewritten": &c.starts, "starts_rewritten_again": &c.startsAgain,
 		"starts_not_rewritable": &c.startsUnread, "url_mismatch": &c.mismatches,
 		"replies_held": &c.repliesHeld, "replies_repaired": &c.repliesRepaired, "replies_late": &c.repliesLate,
 		"byes_sent": &c.byes, "byes_failed": &c.byesFailed, "cuts_failed": &c.cutsFailed,
 		"teardowns_sent": &c.teardowns, "teardown_refused": &c.teardownRefused, "teardown_failed": &c.teardownFailed,
+		"streams_ended": &c.streamsEnded, "stops_sent": &c.stops, "stop_failed": &c.stopsFailed,
+		"funnels_refused": &c.funnelsRefused, "pipelines_refused": &c.pipelinesRefused, "packets_cured": &c.cured,
 		"segments_forged": &c.forged, "segments_failed": &c.forgeFailed,
 		"orders": &c.orders, "orders_refused": &c.ordersRefused,
 		"transfers_done": &c.done, "transfers_failed": &c.failed, "transfers_declined": &c.declined,

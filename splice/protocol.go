@@ -60,6 +60,8 @@ const (
 // what is left, and relays unread what it cannot read.
 func protocols() []protocol {
 	return []protocol{
+		mmst{},
+		mmsh{},
 		rtspProtocol{},
 	}
 }
