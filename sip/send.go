@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -30,11 +31,17 @@ var errNoListener = errors.New("no listener for this transport")
 // sendTime bounds a request of ours: 64*T1 (RFC 3261 §17.1.2.2).
 const sendTime = 32 * time.Second
 
-// raiseMTU takes away sipgo's own bound of 1300 bytes for UDP, which knows no other transport
-// to turn to; send has its own. Set once: it is a variable of the whole process.
-func raiseMTU() { raiseOnce.Do(func() { gosip.UDPMTUSize = 65535 + 200 }) }
+// raiseMTU sets what sipgo has for the whole process, once: its bound of 1300 bytes for UDP,
+// which knows no other transport to turn to (send has its own), and the logger for what it
+// says outside of any user agent.
+func raiseMTU() {
+	raiseOnce.Do(func() {
+		gosip.UDPMTUSize = 65535 + 200
+		gosip.SetDefaultLogger(slog.New(slog.DiscardHandler))
+	})
+}
 
-var raiseOnce sync.Once //nolint:gochecknoglobals // guards sipgo's global
+var raiseOnce sync.Once //nolint:gochecknoglobals // guards sipgo's globals
 
 // newRequest returns a request of the service: From our URI with a new tag, To the target,
 // Route from the target or else the configured first hop, P-Asserted-Identity when the core
