@@ -149,19 +149,14 @@ func startCluster(t testing.TB, apart bool) []*natsd {
 		t.Cleanup(n.stop)
 	}
 	await(t, "cluster has a leader", func() bool {
-		return slices.ContainsFunc(all, func(n *natsd) bool { return n.Server != nil && n.JetStreamIsCurrent() }) && peers(all) == 3
+		return slices.ContainsFunc(all, func(n *natsd) bool {
+			if n.Server == nil || !n.JetStreamIsLeader() {
+				return n.Server != nil && apart && n.JetStreamIsCurrent() // then n3 may lead
+			}
+			return len(n.JetStreamClusterPeers()) == 3
+		})
 	})
 	return all
-}
-
-// peers returns how many servers the leader of those in this process, if it is one, sees.
-func peers(all []*natsd) (most int) {
-	for _, n := range all {
-		if n.Server != nil {
-			most = max(most, len(n.JetStreamClusterPeers()))
-		}
-	}
-	return most
 }
 
 // startApart starts n in a process of its own.

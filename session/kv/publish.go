@@ -63,7 +63,12 @@ type told struct {
 // follow handles changes until the channel is closed: ctx ended, or it lagged behind.
 func (p *publisher) follow(ctx context.Context, changes <-chan session.Change, tick <-chan time.Time) {
 	for {
+		era := p.s.connection()
 		select {
+		case <-era.Done():
+			for _, t := range p.table.Transfers() { // steps may have got lost
+				p.tell(t)
+			}
 		case c, ok := <-changes:
 			switch {
 			case !ok:
@@ -176,7 +181,7 @@ func (p *publisher) refresh() {
 
 // transfer tells t to the application servers, writes it, and the history when it has ended.
 func (p *publisher) transfer(t session.Transfer) {
-	p.check(p.s.publishJSON(p.s.cfg.Prefix+".transfer", storedTransfer{p.s.cfg.Node, t}), "transfer", t.ID)
+	p.tell(t)
 	p.check(put(p.s, at(transfersBucket, p.s.cfg.Node, t.ID), t, func(there *storedTransfer) *storedTransfer {
 		if there != nil && !there.Transfer.State.Open() && t.State.Open() {
 			return there
@@ -191,6 +196,10 @@ func (p *publisher) transfer(t session.Transfer) {
 		}
 		p.history(t.ID+"/"+Moved, e)
 	}
+}
+
+func (p *publisher) tell(t session.Transfer) {
+	p.check(p.s.publishJSON(p.s.cfg.Prefix+".transfer", storedTransfer{p.s.cfg.Node, t}), "transfer", t.ID)
 }
 
 func (p *publisher) history(id string, e Entry) {
