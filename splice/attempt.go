@@ -22,11 +22,12 @@ func (m *move) started(a ask) started {
 	running := known && (d.Record.State == session.Playing || d.Record.State == session.Paused)
 	before, tried := m.tried[key]
 	seek := running || tried && (turn == 0 || turn > before)
-	if seek || len(m.tried) >= maxStarts || !m.takes(now) {
+	elsewhere := seek && key.r == nil && m.t.State == session.Attached // on another connection, which plays then
+	if seek && !elsewhere || len(m.tried) >= maxStarts || !m.takes(now) {
 		return started{} // the viewer's own seek, or too late
 	}
 	at, unit, have := m.position(now)
-	rewritten := have && a.rewrite(unit, at)
+	rewritten := have && !elsewhere && a.rewrite(unit, at)
 	if !rewritten && m.order.RequirePosition && m.waiting() {
 		m.step(session.Fail, session.NotSeekable)
 		return started{}

@@ -106,10 +106,10 @@ func TestWhoSpeaksWhat(t *testing.T) {
 	for text, want := range map[string]protocol{
 		"": nil, "G": nil, "GET /": nil, "\x01\x00\x00\x00\xce": nil,
 		"O": rtspProtocol{}, "GET_": rtspProtocol{}, "\x01\x00\x00\x00\xcf": rtspProtocol{}, "$": rtspProtocol{},
-		"GET / HTTP/1.1\r\nHost: web\r\n\r\n":                      rtspProtocol{},
+		"GET / HTTP/1.1\r\nHost: web\r\n\r\n":                     rtspProtocol{},
 		"GET / HTTP/1.1\r\nX: " + string(make([]byte, 600)):       rtspProtocol{},
 		"GET /f HTTP/1.0\r\nUser-Agent: NSPlayer/4.1.0.3856\r\nA": mmsh{},
-		"POST /log HTTP/1.0\r\nUser-Agent: NSPlayer/9\r\n":         mmsh{},
+		"POST /log HTTP/1.0\r\nUser-Agent: NSPlayer/9\r\n":        mmsh{},
 	} {
 		if got := s.recognise([]byte(text)); got != want {
 			t.Errorf("%.20q: %T", text, got)
