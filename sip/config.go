@@ -94,6 +94,7 @@ type Limits struct {
 	Message       time.Duration // from first to last byte of a message; default 10 s
 	SourceRate    float64       // requests a second of one address on access listeners; default 20
 	SourceBurst   int           // default 40
+	Messages      int           // orders of one user in 10 s; default 5
 	Bindings      int           // of one user; default 10
 	AoRs          int           // default 200 000
 	SubscribeRate float64       // new SUBSCRIBEs a second to the core; default 50
@@ -111,7 +112,7 @@ func DefaultConfig() Config {
 		Limits: Limits{
 			Requests: 2000, Datagram: 32 << 10, Header: 1 << 10, Head: 16 << 10,
 			Connections: 512, Idle: 120 * time.Second, Message: 10 * time.Second,
-			SourceRate: 20, SourceBurst: 40, Bindings: 10, AoRs: 200_000, SubscribeRate: 50,
+			SourceRate: 20, SourceBurst: 40, Messages: messagesBurst, Bindings: 10, AoRs: 200_000, SubscribeRate: 50,
 			Expires: time.Hour, MinExpires: time.Minute, Datagrams: 8000, AccessUDP: 1300, Grace: 30 * time.Second,
 		},
 	}

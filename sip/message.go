@@ -46,7 +46,7 @@ func (o *orders) message(_ context.Context, r *request) reply {
 		o.count.add("orders_repeated")
 		return *old
 	}
-	if !u.rate.take(messagesBurst, messagesEvery, now) {
+	if !u.rate.take(o.cfg.Limits.Messages, messagesEvery, now) {
 		o.count.add("orders_rate")
 		return reply{code: 480, headers: []gosip.Header{gosip.NewHeader("Retry-After", strconv.Itoa(retryAfter))}}
 	}

@@ -35,7 +35,7 @@ func (o *orders) refer(_ context.Context, r *request) reply {
 	if old := u.recent.get(key, now); old != nil {
 		return *old
 	}
-	if !u.rate.take(messagesBurst, messagesEvery, now) {
+	if !u.rate.take(o.cfg.Limits.Messages, messagesEvery, now) {
 		return reply{code: 480, headers: []gosip.Header{gosip.NewHeader("Retry-After", "10")}}
 	}
 	a := o.readRefer(u, r, u.named(bindings))

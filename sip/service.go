@@ -19,6 +19,9 @@ func newOrders(cfg Config, deps Deps, st *stack, dir directory) *orders {
 		watching: make(chan struct{}),
 		users:    map[string]*user{}, kept: map[string]session.User{}, offers: map[string]*offer{},
 	}
+	if o.cfg.Limits.Messages <= 0 {
+		o.cfg.Limits.Messages = messagesBurst
+	}
 	if o.offerTime <= 0 {
 		o.offerTime = time.Minute
 	}
