@@ -89,9 +89,10 @@ func startAgent(ctx context.Context, e *env, a *account, g *agent) error {
 // close ends players and registration.
 func (g *agent) close() error {
 	g.cancel()
+	err := g.client.Close() // nothing is received after it
 	g.wg.Wait()
 	g.stage.stop()
-	return g.client.Close()
+	return err
 }
 
 // received takes a message of the service.
@@ -120,18 +121,26 @@ func (g *agent) received(in sip.Incoming) {
 		default: // it has more than it can read: nothing is lost that counts
 		}
 	}
+	asked := waiter != nil && ref != ""
+	if in.Offer != nil && !asked {
+		g.remember(*in.Offer)
+	}
 	g.print(v)
-	if in.Offer != nil {
-		g.offered(*in.Offer, waiter != nil && ref != "")
+	switch { // an offer that was asked for, and any with --accept, is played
+	case in.Offer == nil:
+	case asked:
+		g.open(*in.Offer)
+	case g.accept:
+		g.wg.Go(func() {
+			if err := g.answer(g.ctx, in.Offer.Offer, true); err != nil {
+				g.print(newEvent(kindError, message{Text: err.Error()}))
+			}
+		})
 	}
 }
 
-// offered acts on an offer: one that was asked for, and any with --accept, is played.
-func (g *agent) offered(o sip.Offer, asked bool) {
-	if asked {
-		g.open(o)
-		return
-	}
+// remember keeps an offer until it is answered or too old.
+func (g *agent) remember(o sip.Offer) {
 	now := g.env.now()
 	g.mu.Lock()
 	for n, p := range g.offers {
@@ -141,13 +150,6 @@ func (g *agent) offered(o sip.Offer, asked bool) {
 	}
 	g.offers[o.Offer] = pending{offer: o, until: now.Add(time.Duration(max(1, o.Expires)) * time.Second)}
 	g.mu.Unlock()
-	if g.accept {
-		g.wg.Go(func() {
-			if err := g.answer(g.ctx, o.Offer, true); err != nil {
-				g.print(newEvent(kindError, message{Text: err.Error()}))
-			}
-		})
-	}
 }
 
 // answer accepts or declines an offer; without a number the only open one.
