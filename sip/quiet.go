@@ -54,8 +54,13 @@ func lenientParsers() map[string]gosip.HeaderParser {
 		if name == "contact" || name == "m" {
 			continue // kept as it came: sipgo puts brackets where there were none
 		}
-		out[name] = func(key []byte, text string) (gosip.Header, error) {
-			h, err := parse(key, text)
+		out[name] = func(key []byte, text string) (h gosip.Header, err error) {
+			defer func() { // this runs in the one reader of a socket: it must not end it
+				if recover() != nil {
+					h, err = gosip.NewHeader(string(key), text), nil
+				}
+			}()
+			h, err = parse(key, text)
 			if err == nil || err.Error() == "comma detected" {
 				return h, err
 			}

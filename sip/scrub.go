@@ -344,8 +344,9 @@ func goodRequestLine(line []byte) bool {
 	if len(parts) != 3 || parts[0] == "" || parts[1] == "" || strings.ContainsAny(parts[1], "<>\"") {
 		return false
 	}
-	major, minor, ok := strings.Cut(parts[2][len("SIP/"):], ".")
-	return ok && digits(major) && digits(minor) && strings.Contains(parts[1], ":")
+	version, ok := strings.CutPrefix(strings.ToUpper(parts[2]), "SIP/")
+	major, minor, dot := strings.Cut(version, ".")
+	return ok && dot && digits(major) && digits(minor) && strings.Contains(parts[1], ":")
 }
 
 // goodStatus: SIP/2.0 SP 1xx..6xx SP reason (RFC 3261 §7.2).

@@ -103,7 +103,7 @@ func (c *streamConn) next() error {
 		return nil
 	}
 	c.sl.s.count.add("stream_messages")
-	v := scrub(c.in[:n], c.sl.s.cfg.Limits.Header)
+	v := c.sl.s.scrub(c.in[:n])
 	if v.reason != "" {
 		c.sl.s.count.add(v.reason)
 	}

@@ -51,7 +51,7 @@ func (c *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
 			c.s.count.add("long_datagrams")
 			continue
 		}
-		v := scrub(b[:n], c.s.cfg.Limits.Header)
+		v := c.s.scrub(b[:n])
 		if v.reason != "" {
 			c.s.count.add(v.reason)
 		}
@@ -64,6 +64,17 @@ func (c *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
 		c.seen[peer] = struct{}{}
 		return copy(b, v.data), addr, nil
 	}
+}
+
+// scrub is scrub under recover: it runs in the one reader of a socket, which must not end.
+func (s *stack) scrub(b []byte) (v scrubbed) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.count.add("panics")
+			v = dropped("no_messages")
+		}
+	}()
+	return scrub(b, s.cfg.Limits.Header)
 }
 
 // Close closes the socket.
