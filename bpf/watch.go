@@ -26,7 +26,13 @@ func (h *host) watchLinks(k *kernel) error {
 		return fmt.Errorf("open network namespace: %w", err)
 	}
 	w := &linkWatch{ns: ns, updates: make(chan netlink.LinkUpdate), stop: make(chan struct{}), done: make(chan struct{})}
-	lost := func(err error) { h.log.Warn("device changes are not seen any more", "err", err) }
+	lost := func(err error) {
+		select {
+		case <-w.stop: // asked to
+		default:
+			h.log.Warn("device changes are not seen any more", "err", err)
+		}
+	}
 	if err := netlink.LinkSubscribeWithOptions(w.updates, w.stop, netlink.LinkSubscribeOptions{ErrorCallback: lost}); err != nil {
 		return errors.Join(fmt.Errorf("watch devices: %w", err), ns.Close())
 	}
@@ -35,13 +41,27 @@ func (h *host) watchLinks(k *kernel) error {
 	go func() {
 		defer close(w.done)
 		runtime.LockOSThread() // never unlocked: the thread is for this namespace and ends with it
-		err := netns.Set(ns)
+		err := enter(ns)
 		started <- err
 		if err == nil {
 			w.run(h, k)
 		}
 	}()
 	return <-started
+}
+
+// enter moves the thread to a network namespace. To be there already needs no CAP_SYS_ADMIN, which
+// a gateway does not have.
+func enter(ns netns.NsHandle) error {
+	here, err := netns.Get()
+	if err != nil {
+		return fmt.Errorf("open network namespace: %w", err)
+	}
+	defer here.Close()
+	if here.Equal(ns) {
+		return nil
+	}
+	return netns.Set(ns)
 }
 
 // close ends the watching and waits for it, so that nothing is attached after it.

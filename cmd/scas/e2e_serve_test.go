@@ -135,6 +135,36 @@ func TestServeRefuses(t *testing.T) {
 	unchanged("after all", before)
 }
 
+// The capabilities that deploy/scas.service gives are enough, and a stop warns of nothing.
+func TestServeAsUnit(t *testing.T) {
+	s := newSite(t, siteConfig{})
+	s.serve(t) // writes the configuration
+	s.stop(t)
+	const caps = "-all,+net_admin,+net_raw,+bpf,+perfmon,+net_bind_service"
+	cmd := s.Command(t.Context(), lab.GW, "setpriv", "--bounding-set", caps, "--inh-caps", caps,
+		program(t), "serve", "-c", filepath.Join(s.dir, "scas.yaml"))
+	var said lastWords
+	cmd.Stdout, cmd.Stderr = &said, &said
+	d, err := startDaemon(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, 20*time.Second, "the gateway is ready, or has ended", func() bool {
+		_, err := s.api.call(t.Context(), http.MethodGet, "/readyz", nil)
+		select {
+		case <-d.done:
+			return true
+		default:
+			return err == nil
+		}
+	})
+	_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	<-d.done
+	if log := said.String(); cmd.ProcessState.ExitCode() != 0 || strings.Contains(log, "WARN") {
+		t.Errorf("%v\n%s", cmd.ProcessState, log)
+	}
+}
+
 // doctor, run where a gateway can run, finds nothing missing; while one runs, neither.
 func TestDoctorInLab(t *testing.T) {
 	s := newSite(t, siteConfig{})
