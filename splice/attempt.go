@@ -19,9 +19,7 @@ func (m *move) started(a ask) started {
 		return started{}
 	}
 	key, turn := a.key(a.r)
-	running := known && (d.Record.State == session.Playing || d.Record.State == session.Paused)
-	before, tried := m.tried[key]
-	seek := running || tried && (turn == 0 || turn > before)
+	seek := m.isSeek(key, turn, d, known)
 	elsewhere := seek && key.r == nil && m.t.State == session.Attached // on another connection, which plays then
 	if seek && !elsewhere || len(m.tried) >= maxStarts || !m.takes(now) {
 		return started{} // the viewer's own seek, or too late
@@ -50,6 +48,16 @@ func (m *move) started(a ask) started {
 		m.s.table.PutTransfer(m.t)
 	}
 	return started{attempt: m.try.number, hold: rewritten}
+}
+
+// isSeek reports whether a start request is one of a film that runs, or follows one that was
+// rewritten.
+func (m *move) isSeek(key startKey, turn uint32, d tracer.Detail, known bool) bool {
+	if known && (d.Record.State == session.Playing || d.Record.State == session.Paused) {
+		return true
+	}
+	before, tried := m.tried[key]
+	return tried && (turn == 0 || turn > before)
 }
 
 // takes reports whether a start request is rewritten now: until the target plays, and for a

@@ -45,7 +45,6 @@ type relay struct {
 	aborted   sync.Once
 	gone      chan struct{} // closed when the relay has ended
 	downGone  chan struct{} // closed when nothing comes from the server any more
-	torn      chan struct{} // gets a value when the player's TEARDOWN was answered
 
 	server   *net.TCPConn // ServerLeg; it and what follows are set by join, before up and down run
 	up, down *direction
