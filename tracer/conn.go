@@ -32,6 +32,8 @@ type conn struct {
 	touched   time.Time
 	sampled   uint32 // sequence number behind the newest sample of the server's bytes
 	samples   bool   // there was one
+	requests  uint32 // the kernel's request counter, as of the newest event
+	counted   bool   // there was one
 
 	// of RTSP
 	pending  []request
@@ -60,6 +62,7 @@ type half struct {
 	buf    []byte // the beginning of a unit that is not complete
 	synced bool
 	closed bool
+	looked int // of RTSP: so many bytes of buf are the beginning of a head without its end
 }
 
 func (c *conn) half(d bpf.Dir) *half {
@@ -74,7 +77,7 @@ func (d *Decoder) bytes(c *conn, dir bpf.Dir, b []byte, at time.Time, hole bool)
 	c.touched = at
 	h := c.half(dir)
 	if hole {
-		h.buf, h.synced = nil, false
+		h.buf, h.synced, h.looked = nil, false, 0
 	}
 	if c.speaks == speaksUnknown && dir == bpf.ToServer {
 		b = d.recognise(c, h, b, at)

@@ -67,7 +67,10 @@ const (
 	maxConns    = 200_000
 	maxSessions = 200_000
 	maxContents = 4096
+	maxTracks   = 32             // of one session
+	maxTimeout  = 24 * time.Hour // that a server may give a session
 	idleConn    = 2 * time.Hour
+	idleUnread  = 2 * time.Minute // of a connection that nothing is read on: a bare SYN, a foreign one
 )
 
 // Decoder reads signalling and media and keeps the sessions in them. Not safe for concurrent
@@ -318,7 +321,7 @@ func (d *Decoder) Tick(now time.Time) {
 		}
 	}
 	for _, c := range d.conns {
-		if now.Sub(c.touched) > idleConn {
+		if idle := now.Sub(c.touched); idle > idleConn || c.speaks != speaksOurs && idle > idleUnread {
 			d.forget(c, now)
 		}
 	}

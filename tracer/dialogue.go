@@ -2,6 +2,7 @@ package tracer
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,8 +56,13 @@ func (d *Decoder) adopt(c *conn, s *sess, at time.Time) {
 	s.control, s.serving = c.flow, false
 	s.rec.Steered = c.steered
 	if !c.has(s) {
-		c.sessions = append(c.sessions, s)
+		c.hold(s)
 	}
+}
+
+// hold adds s to the sessions of c, in the place of those that are over.
+func (c *conn) hold(s *sess) {
+	c.sessions = append(slices.DeleteFunc(c.sessions, func(x *sess) bool { return x.rec.State == session.Ended }), s)
 }
 
 func (c *conn) has(s *sess) bool {
@@ -178,10 +184,14 @@ func (d *Decoder) setUp(c *conn, s *sess, req, m *rtsp.Message, at time.Time) {
 	}
 	d.adopt(c, s, at)
 	if h, err := rtsp.ParseSession(m.Get("Session")); err == nil && h.Timeout > 0 {
-		s.timeout = h.Timeout
+		s.timeout = min(h.Timeout, maxTimeout)
 	}
 	offered, _ := rtsp.ParseTransport(req.Get("Transport"))
 	t := s.track(d.contentOf(c, req.URL()), req.URL())
+	if t == nil {
+		d.stats.Refused++
+		return
+	}
 	d.unwatch(t)
 	d.carry(c, s, t, tr[0], offered)
 	s.rec.Opaque = !strings.HasPrefix(strings.ToUpper(tr[0].Profile), "RTP/AVP") // SRTP, x-real-rdt
@@ -231,7 +241,7 @@ func (d *Decoder) fresh(c *conn, at time.Time) *sess {
 	if c.userAgent != "" {
 		s.rec.UserAgent = session.Ptr(c.userAgent)
 	}
-	c.sessions = append(c.sessions, s)
+	c.hold(s)
 	d.byID[s.rec.ID] = s
 	d.stats.Sessions++
 	return s
@@ -251,12 +261,16 @@ func (s *sess) describe(x *content) {
 	}
 }
 
-// track returns the track of a SETUP URL, a new one when it was not set up before.
+// track returns the track of a SETUP URL, a new one when it was not set up before; nil when
+// there are too many.
 func (s *sess) track(x *content, setupURL string) *track {
 	for _, t := range s.tracks {
 		if rtsp.SameURL(t.control, setupURL) {
 			return t
 		}
+	}
+	if len(s.tracks) >= maxTracks {
+		return nil
 	}
 	t := &track{id: len(s.tracks), control: setupURL, channel: -1}
 	if x != nil {
@@ -277,9 +291,11 @@ func (t *track) of(i int, m rtsp.MediaDescription) {
 	if len(m.PTs) > 0 {
 		p := m.PTs[0]
 		t.codec, t.rate, t.pt, t.havePT = p.Codec, p.ClockRate, p.PT, len(m.PTs) == 1
-		t.mpegts = strings.EqualFold(p.Codec, "MP2T") || p.PT == 33
+		t.mpegts = isMPEGTS(p.Codec, p.PT)
 	}
 }
+
+func isMPEGTS(codec string, pt uint8) bool { return strings.EqualFold(codec, "MP2T") || pt == 33 }
 
 // carry applies the Transport of a SETUP reply, completed by what was offered.
 func (d *Decoder) carry(c *conn, s *sess, t *track, tr rtsp.TransportSpec, offered []rtsp.TransportSpec) {

@@ -47,11 +47,10 @@ type Live struct {
 	table *session.Table
 	log   *slog.Logger
 
-	mu       sync.Mutex // guards what follows
-	d        *Decoder
-	requests map[bpf.Flow]uint32 // the kernel's request counter, as of the newest event
-	ended    []ended
-	failed   uint64 // calls into the kernel that failed
+	mu     sync.Mutex // guards what follows
+	d      *Decoder
+	ended  []ended
+	failed uint64 // calls into the kernel that failed
 }
 
 type ended struct {
@@ -61,7 +60,7 @@ type ended struct {
 
 // NewLive returns a source that reads k and keeps table up to date.
 func NewLive(cfg Config, k Kernel, table *session.Table, log *slog.Logger) *Live {
-	l := &Live{k: k, table: table, log: log, requests: map[bpf.Flow]uint32{}}
+	l := &Live{k: k, table: table, log: log}
 	l.d = NewDecoder(cfg, liveSink{l})
 	l.d.exact = l.refresh
 	return l
@@ -141,20 +140,22 @@ func (l *Live) event(ev *bpf.Event) {
 // segment hands one copied segment on. The bytes between two copies of a server's direction
 // were media; a new request counter says that a new copy began.
 func (l *Live) segment(ev *bpf.Event) {
-	if c := l.d.conns[ev.Flow]; c != nil && c.steered {
+	c := l.d.conns[ev.Flow]
+	if c != nil && c.steered {
 		return // the splicer hands its bytes over
 	}
 	s := Segment{Flow: ev.Flow, Dir: ev.Dir, Seq: ev.Seq, Ack: ev.Ack, Flags: ev.TCPFlags, Payload: ev.Payload, At: ev.At}
-	last, known := l.requests[ev.Flow]
+	known := c != nil && c.counted
 	if ev.Dir == bpf.ToTerminal {
-		s.Skip = !known || ev.Requests != last
+		s.Skip = !known || ev.Requests != c.requests
 	}
-	if ev.Dir == bpf.ToTerminal || !known {
-		l.requests[ev.Flow] = ev.Requests
+	newer := ev.Dir == bpf.ToTerminal || !known
+	if c != nil && newer {
+		c.requests, c.counted = ev.Requests, true
 	}
 	l.d.Segment(s)
-	if l.d.conns[ev.Flow] == nil {
-		delete(l.requests, ev.Flow)
+	if made := l.d.conns[ev.Flow]; made != nil && made != c {
+		made.requests, made.counted = ev.Requests, true
 	}
 }
 
@@ -238,7 +239,7 @@ func (s liveSink) Playing(f bpf.Flow) {
 }
 
 func (s liveSink) Replied(f bpf.Flow) {
-	if n, ok := s.l.requests[f]; ok {
-		s.l.check(s.l.k.StopCopy(f, n))
+	if c := s.l.d.conns[f]; c != nil && c.counted {
+		s.l.check(s.l.k.StopCopy(f, c.requests))
 	}
 }

@@ -87,11 +87,19 @@ func (x *rtspDialogue) units(dir bpf.Dir, h *half, b []byte, at time.Time) []byt
 			if i < 0 {
 				return b[max(0, len(b)-resyncTail):]
 			}
-			b, h.synced = b[i:], true
+			b, h.synced, h.looked = b[i:], true, 0
 		}
+		if len(b) < rtsp.MaxHead && h.looked > 0 && !endsHead(b[h.looked-3:]) {
+			h.looked = len(b)
+			return b
+		}
+		h.looked = 0
 		u, n, err := rtsp.Next(b)
 		switch {
 		case errors.Is(err, rtsp.ErrShort):
+			if n == 0 && bytes.IndexByte(b, '\n') >= 2 { // a whole first line, which was judged
+				h.looked = len(b)
+			}
 			return b
 		case err != nil:
 			d.stats.Undecoded++
@@ -103,6 +111,11 @@ func (x *rtspDialogue) units(dir bpf.Dir, h *half, b []byte, at time.Time) []byt
 		d.unit(c, dir, u, at)
 	}
 	return nil
+}
+
+// endsHead reports whether b may hold the blank line behind a head.
+func endsHead(b []byte) bool {
+	return bytes.Contains(b, []byte("\n\n")) || bytes.Contains(b, []byte("\n\r\n"))
 }
 
 func (d *Decoder) unit(c *conn, dir bpf.Dir, u rtsp.Unit, at time.Time) {
