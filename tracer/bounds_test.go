@@ -2,12 +2,19 @@ package tracer
 
 import (
 	"fmt"
+	"io"
+	"log/slog"
 	"net/netip"
 	"testing"
 	"time"
 
 	"scas/bpf"
+	"scas/session"
 )
+
+func quietLive(k Kernel) *Live {
+	return NewLive(Config{AnyPort: true}, k, session.NewTable(), slog.New(slog.NewTextHandler(io.Discard, nil)))
+}
 
 // TestSYNFlood: a terminal that fills the table with connections it says nothing on blinds
 // nobody for longer than two minutes.
@@ -77,5 +84,48 @@ func TestHeadInPieces(t *testing.T) {
 	}
 	if c := d.conns[testFlow()]; len(c.pending) != 2 || len(c.toServer.buf) != 0 {
 		t.Errorf("%d requests read, %d bytes left", len(c.pending), len(c.toServer.buf))
+	}
+}
+
+// lossyKernel could not copy all of the signalling.
+type lossyKernel struct{ *fakeKernel }
+
+func (lossyKernel) TCPStats(bpf.Flow) (bpf.TCPStats, bool) { return bpf.TCPStats{Lossy: true}, true }
+
+func TestLossySignallingOfUDP(t *testing.T) {
+	at := time.Unix(1000, 0)
+	l := quietLive(lossyKernel{newFakeKernel()})
+	talk(l.d, testFlow(), at, "C SETUP rtsp://h/a RTSP/1.0|CSeq: 1|Transport: RTP/AVP;unicast;client_port=5000-5001",
+		"S RTSP/1.0 200 OK|CSeq: 1|Session: x|Transport: RTP/AVP;unicast;client_port=5000-5001;server_port=6000-6001")
+	l.d.byID["s1"].rec.Steered = false
+	if r, ok := l.Record("s1", at); !ok || !r.Lossy {
+		t.Errorf("lossy %v", r.Lossy)
+	}
+}
+
+// TestRestoreKnowsTheUser: what the configuration says of a terminal now counts, and MPEG-TS is
+// known again by its codec.
+func TestRestoreKnowsTheUser(t *testing.T) {
+	at := time.Unix(1000, 0)
+	user := func(aor string) *Decoder {
+		return NewDecoder(Config{AnyPort: true, Name: func(netip.Addr) (string, string) { return "tv", aor }}, sessionSink{&watcher{}})
+	}
+	d := user("sip:bob@x")
+	sdp := "v=0\r\no=- 0 0 IN IP4 0.0.0.0\r\ns=x\r\nt=0 0\r\na=range:npt=0-100\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 MP2T/90000\r\n"
+	talk(d, testFlow(), at, "C DESCRIBE rtsp://h/a RTSP/1.0|CSeq: 0")
+	d.Stream(testFlow(), bpf.ToTerminal, fmt.Appendf(nil, "RTSP/1.0 200 OK\r\nCSeq: 0\r\nContent-Length: %d\r\n\r\n%s", len(sdp), sdp), at)
+	talk(d, testFlow(), at, "C SETUP rtsp://h/a RTSP/1.0|CSeq: 1|Transport: RTP/AVP;unicast;client_port=5000-5001",
+		"S RTSP/1.0 200 OK|CSeq: 1|Session: x|Transport: RTP/AVP;unicast;client_port=5000-5001;server_port=6000-6001")
+	d.byID["s1"].rec.Steered = false
+	b, err := d.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := user("sip:alice@x")
+	if err := e.Restore(b, at); err != nil {
+		t.Fatal(err)
+	}
+	if s := e.byID["s1"]; *s.rec.AoR != "sip:alice@x" || !s.tracks[0].mpegts {
+		t.Errorf("user %s, MPEG-TS %v", *s.rec.AoR, s.tracks[0].mpegts)
 	}
 }

@@ -122,7 +122,7 @@ func (l *Live) refresh(s *sess) {
 	}
 	var tcp bpf.TCPStats
 	var haveTCP bool
-	if s.rec.Transport == session.TCP && !s.rec.Steered {
+	if !s.rec.Steered {
 		tcp, haveTCP = l.k.TCPStats(s.control)
 		s.rec.Lossy = s.rec.Lossy || haveTCP && tcp.Lossy
 	}
@@ -130,6 +130,7 @@ func (l *Live) refresh(s *sess) {
 		switch {
 		case t.channel < 0 && t.rtp.Terminal.IsValid():
 			if m, ok := l.k.MediaStats(t.rtp); ok && m.HaveMedia {
+				s.rec.Lossy = s.rec.Lossy || m.Lossy
 				t.counted(m)
 				s.exact(t, session.Seq(m.ExtSeq), session.RTPTime(m.RTPTime), m.SSRC, m.Last)
 			}

@@ -113,6 +113,9 @@ func (d *Decoder) restore(x saved, at time.Time) {
 		sought: x.Sought, halt: x.Halt, halted: x.Halted, paused: x.Paused, touched: at, dormant: at, live: x.Record.Live,
 		play: play{start: x.Start, known: x.Known, scale: x.Scale, speed: 1, at: x.Since},
 	}
+	if name, aor := d.cfg.Name(s.key.terminal); aor != "" { // it may be another user's by now
+		s.rec.Terminal.Name, s.rec.AoR = name, &aor
+	}
 	if s.rec.Duration != nil {
 		s.end = session.NPTSeconds(*s.rec.Duration)
 	}
@@ -124,7 +127,7 @@ func (d *Decoder) restore(x saved, at time.Time) {
 	for _, y := range x.Tracks {
 		t := &track{
 			id: y.ID, media: y.Media, codec: y.Codec, language: y.Language, control: y.Control, rate: y.Rate,
-			pt: y.PT, havePT: y.HavePT, mpegts: y.PT == 33, channel: y.Channel, ssrc: y.SSRC, haveSSRC: y.HaveSSRC,
+			pt: y.PT, havePT: y.HavePT, mpegts: isMPEGTS(y.Codec, y.PT), channel: y.Channel, ssrc: y.SSRC, haveSSRC: y.HaveSSRC,
 		}
 		if y.Anchored {
 			t.read.stored(y)
