@@ -104,8 +104,8 @@ func isDead(f *scasTcpFlow, now uint64, crowded bool) bool {
 	both := f.Up.Flags & f.Down.Flags
 	either := f.Up.Flags | f.Down.Flags
 	switch {
-	case f.Flags&uint32(scasFlowFlagFLOW_STEERED) != 0:
-		return idle > idleKeep // found again by its socket should it speak up
+	case f.Flags&uint32(scasFlowFlagFLOW_STEERED) != 0: // of its end nothing is seen here
+		return idle > idleKeep || crowded && idle > halfOpenKeep // found again by its socket should it speak up
 	case both&uint16(scasTcpDirFlagDIR_FIN) != 0 || either&uint16(scasTcpDirFlagDIR_RST) != 0:
 		return idle > closedKeep
 	case f.Flags&uint32(scasFlowFlagFLOW_IGNORED) != 0:

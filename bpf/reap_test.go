@@ -65,6 +65,20 @@ func TestReaper(t *testing.T) {
 	}
 }
 
+// TestCrowdedReaper: a steered connection whose end nobody sees does not keep its place for an
+// hour when others need it.
+func TestCrowdedReaper(t *testing.T) {
+	f := scasTcpFlow{Flags: uint32(scasFlowFlagFLOW_STEERED)}
+	f.Up.Last = 1
+	after := func(d time.Duration, crowded bool) bool { return isDead(&f, 1+uint64(d+time.Second), crowded) }
+	if after(halfOpenKeep, false) || !after(idleKeep, false) {
+		t.Error("wrong while there is room")
+	}
+	if after(halfOpenKeep/2, true) || !after(halfOpenKeep, true) {
+		t.Error("wrong when crowded")
+	}
+}
+
 // TestFlowsFull: without room for a record a connection goes on unwatched, and is not steered.
 func TestFlowsFull(t *testing.T) {
 	b := newBench(t, func(cfg *Config) { cfg.MaxFlows = 2 })
