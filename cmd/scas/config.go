@@ -32,8 +32,9 @@ type config struct {
 type gatewayConfig struct {
 	LAN, WAN       []string
 	RTSP           []uint16
-	Steer          string // transfer or always
-	Upstream       string // auto, terminal or router
+	MMS, MMSH      []uint16 // may be empty
+	Steer          string   // transfer or always
+	Upstream       string   // auto, terminal or router
 	SampleInterval time.Duration
 	Mark           uint32
 	IPv6Prefix     int
@@ -66,7 +67,7 @@ func defaultConfig(hostname string) config {
 	return config{
 		Node: hostname,
 		Gateway: gatewayConfig{
-			RTSP: []uint16{554, 8554}, Steer: "transfer", Upstream: "auto",
+			RTSP: []uint16{554, 8554}, MMS: []uint16{1755}, MMSH: []uint16{80}, Steer: "transfer", Upstream: "auto",
 			SampleInterval: kernel.SampleInterval, Mark: kernel.Mark, IPv6Prefix: kernel.IPv6Prefix,
 			Table: kernel.Table, RulePriority: kernel.RulePriority,
 		},
@@ -90,10 +91,25 @@ func (c config) kernel() bpf.Config {
 
 func (c config) services() map[uint16]bpf.Service {
 	s := map[uint16]bpf.Service{}
-	for _, port := range c.Gateway.RTSP {
-		s[port] = bpf.ServiceRTSP
+	for _, of := range c.Gateway.ports() {
+		for _, port := range of.ports {
+			s[port] = of.service
+		}
 	}
 	return s
+}
+
+// servicePorts are the ports of servers that speak one protocol, named by key.
+type servicePorts struct {
+	key     string
+	service bpf.Service
+	ports   []uint16
+}
+
+func (g gatewayConfig) ports() []servicePorts {
+	return []servicePorts{
+		{"rtsp", bpf.ServiceRTSP, g.RTSP}, {"mms", bpf.ServiceMMS, g.MMS}, {"mmsh", bpf.ServiceMMSH, g.MMSH},
+	}
 }
 
 // configSources is where a configuration comes from, the weakest first.
@@ -139,6 +155,7 @@ func (c *config) check(e *env, r *reader) {
 			r.wrong("gateway.wan", fmt.Sprintf("interface %s is in gateway.lan as well", name))
 		}
 	}
+	c.checkServices(r)
 	if c.Node == "" {
 		r.wrong("node", "is required: this machine has no host name")
 	}
@@ -147,6 +164,19 @@ func (c *config) check(e *env, r *reader) {
 	if len(r.problems) == 0 {
 		if err := c.kernel().Validate(); err != nil {
 			r.wrong("gateway", err.Error())
+		}
+	}
+}
+
+// checkServices finds ports that are listed for two protocols.
+func (c *config) checkServices(r *reader) {
+	taken := map[uint16]string{}
+	for _, of := range c.Gateway.ports() {
+		for _, port := range of.ports {
+			if other, is := taken[port]; is {
+				r.wrong("gateway.services."+of.key, fmt.Sprintf("port %d is listed for %s as well", port, other))
+			}
+			taken[port] = of.key
 		}
 	}
 }

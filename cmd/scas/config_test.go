@@ -3,14 +3,17 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"scas/bpf"
 	"scas/session"
 )
 
@@ -69,7 +72,8 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.Node != "host" || c.Gateway.Mark != 0x20000000 || c.Gateway.Table != 8470 || c.Gateway.SampleInterval != 200*time.Millisecond ||
-		c.Transfer.Overlap != time.Second || c.API.Listen != "127.0.0.1:8470" || !reflect.DeepEqual(c.Gateway.RTSP, []uint16{554, 8554}) {
+		c.Transfer.Overlap != time.Second || c.API.Listen != "127.0.0.1:8470" || !reflect.DeepEqual(c.Gateway.RTSP, []uint16{554, 8554}) ||
+		!slices.Equal(c.Gateway.MMS, []uint16{1755}) || !slices.Equal(c.Gateway.MMSH, []uint16{80}) {
 		t.Errorf("%+v", c)
 	}
 	if err := c.kernel().Validate(); err != nil {
@@ -84,7 +88,7 @@ roles: [gateway]
 gateway:
   lan: [br-lan, eth1.20]
   wan: ["ppp0"]
-  services: {rtsp: [0x22A, 8554], mms: [], mmsh: []}
+  services: {rtsp: [0x22A, 8554], mms: [], mmsh: [8080, 81]}
   steer: always
   upstream: router
   hook: tc
@@ -110,7 +114,8 @@ state: {dir: "", servers: [], keep: 720h}
 		c.Subscribers[0].Terminals[1].IP != netip.MustParseAddr("10.0.0.1") || c.State.Dir != "" {
 		t.Errorf("%+v", c)
 	}
-	if k := c.kernel(); !k.SteerAlways || k.LAN[1] != "eth1.20" {
+	services := map[uint16]bpf.Service{554: bpf.ServiceRTSP, 8554: bpf.ServiceRTSP, 81: bpf.ServiceMMSH, 8080: bpf.ServiceMMSH}
+	if k := c.kernel(); !k.SteerAlways || k.LAN[1] != "eth1.20" || !maps.Equal(k.Services, services) {
 		t.Errorf("%+v", k)
 	}
 }
@@ -181,7 +186,6 @@ func TestConfigErrors(t *testing.T) {
 		"keep":        {with("state: {keep: 1h}"), "f.yaml:2:9: state.keep: reserved"},
 		"hook xdp":    {"gateway: {lan: [a], wan: [b], hook: xdp}", "f.yaml:1:37: gateway.hook: xdp is reserved for a part that is not built yet: the XDP fast path"},
 		"retarget":    {with("transfer: {mode: retarget}"), "f.yaml:2:18: transfer.mode: retarget is reserved"},
-		"mms":         {"gateway: {lan: [a], wan: [b], services: {mms: [1755]}}", "f.yaml:1:42: gateway.services.mms: reserved for a part that is not built yet: MMS"},
 		"players":     {"gateway: {lan: [a], wan: [b], players: [x]}", "f.yaml:1:31: gateway.players: reserved"},
 		"no terminal": {with("subscribers: [{aor: sip:a@b}]"), "f.yaml:2:15: subscribers[0]: terminals are missing: users whose terminals register are reserved"},
 		// Values.

@@ -22,7 +22,6 @@ type key struct {
 const (
 	partSIP      = "the SIP application server"
 	partStore    = "the store"
-	partMMS      = "MMS"
 	partXDP      = "the XDP fast path"
 	partRetarget = "retargeting of one server session"
 	partPlayers  = "player profiles of your own"
@@ -38,9 +37,9 @@ func configKeys(c *config) []key {
 			{name: "lan", list: true, read: interfaces(&g.LAN)},
 			{name: "wan", list: true, read: interfaces(&g.WAN)},
 			{name: "services", sub: []key{
-				{name: "rtsp", list: true, read: ports(&g.RTSP)},
-				{name: "mms", list: true, reserved: partMMS, allowed: emptyList},
-				{name: "mmsh", list: true, reserved: partMMS, allowed: emptyList},
+				{name: "rtsp", list: true, read: ports(&g.RTSP, 1)},
+				{name: "mms", list: true, read: ports(&g.MMS, 0)},
+				{name: "mmsh", list: true, read: ports(&g.MMSH, 0)},
 			}},
 			{name: "steer", read: oneOf(&g.Steer, []string{"transfer", "always"}, nil)},
 			{name: "upstream", read: oneOf(&g.Upstream, []string{"auto", "terminal", "router"}, nil)},

@@ -142,8 +142,8 @@ func interfaces(dst *[]string) func(*reader, value) {
 	}
 }
 
-// ports reads TCP ports.
-func ports(dst *[]uint16) func(*reader, value) {
+// ports reads TCP ports, at least so many.
+func ports(dst *[]uint16, least int) func(*reader, value) {
 	return func(r *reader, v value) {
 		out := []uint16{}
 		items := r.list(v)
@@ -158,7 +158,7 @@ func ports(dst *[]uint16) func(*reader, value) {
 			}
 			out = append(out, uint16(n))
 		}
-		if _, isList := v.items(); isList && len(items) == 0 {
+		if _, isList := v.items(); isList && len(items) < least {
 			r.bad(v, "names no port")
 		}
 		if len(items) > 64 {

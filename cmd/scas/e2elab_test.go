@@ -159,7 +159,7 @@ func (s *site) serve(t testing.TB) {
 		terminals = append(terminals, fmt.Sprintf(`{name: %s, ip: "%v"}`, name, s.address(name)))
 	}
 	text := fmt.Sprintf(`node: gw1
-gateway: {lan: [%s, %s], wan: [%s], services: {rtsp: [554]}, steer: %s, upstream: %s}
+gateway: {lan: [%s, %s], wan: [%s], services: {rtsp: [554], mms: [1755], mmsh: [80]}, steer: %s, upstream: %s}
 transfer: {overlap: %v, settle: %v, attach_timeout: %v}
 subscribers: [{aor: "sip:bob@ims.example", terminals: [%s]}]
 api: {listen: "127.0.0.1:8470", socket: %s}
