@@ -129,3 +129,19 @@ func TestRestoreKnowsTheUser(t *testing.T) {
 		t.Errorf("user %s, MPEG-TS %v", *s.rec.AoR, s.tracks[0].mpegts)
 	}
 }
+
+// TestNotANumber: what one player writes does not keep the sessions of all from being stored.
+func TestNotANumber(t *testing.T) {
+	at := time.Unix(1000, 0)
+	l := quietLive(newFakeKernel())
+	talk(l.d, testFlow(), at, "C SETUP rtsp://h/a RTSP/1.0|CSeq: 1|Transport: RTP/AVP;unicast;client_port=5000-5001",
+		"S RTSP/1.0 200 OK|CSeq: 1|Session: x|Transport: RTP/AVP;unicast;client_port=5000-5001;server_port=6000-6001",
+		"C PLAY rtsp://h/a RTSP/1.0|CSeq: 2|Session: x|Range: npt=5-|Scale: NaN|Speed: nan", "S RTSP/1.0 200 OK|CSeq: 2|Session: x|Range: npt=5-")
+	l.d.byID["s1"].rec.Steered = false
+	if b, err := l.Snapshot(); err != nil || len(b) < 10 {
+		t.Errorf("%s, %v", b, err)
+	}
+	if p, _ := l.Record("s1", at.Add(time.Second)); p.Position == nil || p.Position.NPT == nil || *p.Position.NPT < 5 {
+		t.Errorf("position %+v", p.Position)
+	}
+}

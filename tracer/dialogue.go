@@ -1,6 +1,7 @@
 package tracer
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -383,7 +384,7 @@ func (d *Decoder) haltedAt(s *sess, m *rtsp.Message, at time.Time) {
 
 func parseScale(v string) float64 {
 	x, err := strconv.ParseFloat(v, 64)
-	if err != nil || x == 0 || x < -32 || x > 32 {
+	if err != nil || x == 0 || math.IsNaN(x) || math.Abs(x) > 32 {
 		return 1
 	}
 	return x
