@@ -172,7 +172,7 @@ func (o *orderService) serve(ctx context.Context, m *nats.Msg) {
 	case "cancel":
 		o.reply(m, done(o.mover.Cancel(r.Transfer)))
 	case "sessions":
-		o.replyRecords(m)
+		o.replyRecords(m, r.Session)
 	default:
 		o.reply(m, failed(fmt.Errorf("order %q is not known here", verb)))
 	}
@@ -181,10 +181,14 @@ func (o *orderService) serve(ctx context.Context, m *nats.Msg) {
 // replyBytes is about how much one reply with records holds; the server takes 1 MiB.
 const replyBytes = 256 << 10
 
-func (o *orderService) replyRecords(m *nats.Msg) {
+// replyRecords tells all sessions, or the one with this id.
+func (o *orderService) replyRecords(m *nats.Msg, id string) {
 	var out outcome
 	size := 0
 	for _, r := range o.live.List() {
+		if id != "" && r.ID != id {
+			continue
+		}
 		text, err := json.Marshal(r)
 		if err != nil || len(text) > maxValue {
 			continue

@@ -202,7 +202,7 @@ func (r *Remote) nodeOf(ctx context.Context, id string) string {
 	if x, ok := r.table.Get(id); ok {
 		return x.Gateway
 	}
-	for _, x := range r.list(ctx) {
+	for _, x := range r.list(ctx, id) {
 		if x.ID == id {
 			return x.Gateway
 		}
@@ -258,12 +258,12 @@ func (r *Remote) ask(ctx context.Context, node, verb string, o order) (outcome, 
 // List returns the sessions of all gateways, positions as of now, the oldest first. Of a
 // gateway that does not answer within a second, what it last published, unless it is dead.
 func (r *Remote) List() []session.Record {
-	return r.list(context.Background())
+	return r.list(context.Background(), "")
 }
 
 // Get returns one session, with its position as of now.
 func (r *Remote) Get(id string) (session.Record, bool) {
-	for _, x := range r.List() {
+	for _, x := range r.list(context.Background(), id) {
 		if x.ID == id {
 			return x, true
 		}
@@ -271,14 +271,15 @@ func (r *Remote) Get(id string) (session.Record, bool) {
 	return session.Record{}, false
 }
 
-func (r *Remote) list(ctx context.Context) []session.Record {
+// list asks all gateways for their sessions, or for the one with this id.
+func (r *Remote) list(ctx context.Context, id string) []session.Record {
 	nodes := r.Nodes()
 	answers := make([][]session.Record, len(nodes))
 	var wg sync.WaitGroup
 	for i, node := range nodes {
 		wg.Go(func() {
 			var err error
-			if answers[i], err = r.sessionsOf(ctx, node); err != nil {
+			if answers[i], err = r.sessionsOf(ctx, node, id); err != nil {
 				r.s.log.Debug("sessions of a gateway as published", "gateway", node, "err", err)
 				answers[i] = slices.DeleteFunc(r.table.List(), func(x session.Record) bool { return x.Gateway != node })
 			}
@@ -290,41 +291,46 @@ func (r *Remote) list(ctx context.Context) []session.Record {
 	return all
 }
 
-// sessionsOf asks one gateway; the answer comes in several pieces.
-func (r *Remote) sessionsOf(ctx context.Context, node string) ([]session.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
+// sessionsOf asks one gateway; the answer comes in several pieces, each within listTimeout.
+func (r *Remote) sessionsOf(ctx context.Context, node, id string) ([]session.Record, error) {
+	text, err := json.Marshal(order{Session: id})
+	if err != nil {
+		return nil, err
+	}
 	inbox := r.s.nc.NewRespInbox()
 	sub, err := r.s.nc.SubscribeSync(inbox)
 	if err != nil {
 		return nil, err
 	}
 	defer r.s.unsubscribe(sub)
-	if err := r.s.nc.PublishRequest(r.s.orderSubject(node, "sessions"), inbox, []byte("{}")); err != nil {
+	if err := r.s.nc.PublishRequest(r.s.orderSubject(node, "sessions"), inbox, text); err != nil {
 		return nil, err
 	}
 	var all []session.Record
-	for {
-		m, err := sub.NextMsgWithContext(ctx)
+	for more := true; more; {
+		out, err := nextPiece(ctx, sub)
+		if err == nil {
+			err = out.err(node)
+		}
 		if err != nil {
 			return nil, err
 		}
-		var out outcome
-		if err := json.Unmarshal(m.Data, &out); err != nil {
-			return nil, err
-		}
-		if err := out.err(node); err != nil {
-			return nil, err
-		}
 		for _, text := range out.Records {
-			var x session.Record
-			if err := json.Unmarshal(text, &x); err != nil {
-				return nil, err
+			if x, ok := parse[session.Record](text); ok {
+				all = append(all, *x)
 			}
-			all = append(all, x)
 		}
-		if !out.More {
-			return all, nil
-		}
+		more = out.More
 	}
+	return all, nil
+}
+
+func nextPiece(ctx context.Context, sub *nats.Subscription) (out outcome, err error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	m, err := sub.NextMsgWithContext(ctx)
+	if err != nil {
+		return out, err
+	}
+	return out, json.Unmarshal(m.Data, &out)
 }
