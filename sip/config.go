@@ -90,6 +90,7 @@ type Limits struct {
 	Header        int           // bytes of one header line; default 1 KiB
 	Head          int           // bytes of all headers of one message over TCP; default 16 KiB
 	Connections   int           // TCP and TLS, per listener; default 512
+	Peers         int           // UDP source addresses remembered at once; default 16384
 	Idle          time.Duration // of a connection; default 120 s
 	Message       time.Duration // from first to last byte of a message; default 10 s
 	SourceRate    float64       // requests a second of one address on access listeners; default 20
@@ -111,7 +112,7 @@ func DefaultConfig() Config {
 		RegEvent: true, Refuse: "silent", UnknownUsers: "200", CoreHop: true,
 		Limits: Limits{
 			Requests: 2000, Datagram: 32 << 10, Header: 1 << 10, Head: 16 << 10,
-			Connections: 512, Idle: 120 * time.Second, Message: 10 * time.Second,
+			Connections: 512, Peers: 16384, Idle: 120 * time.Second, Message: 10 * time.Second,
 			SourceRate: 20, SourceBurst: 40, Messages: messagesBurst, Bindings: 10, AoRs: 200_000, SubscribeRate: 50,
 			Expires: time.Hour, MinExpires: time.Minute, Datagrams: 8000, AccessUDP: 1300, Grace: 30 * time.Second,
 		},

@@ -24,12 +24,6 @@ func (c *counters) add(name string) {
 	c.mu.Unlock()
 }
 
-func (c *counters) get(name string) uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.n[name]
-}
-
 func (c *counters) snapshot() map[string]uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

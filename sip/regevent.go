@@ -109,6 +109,7 @@ func (e *regEvents) notified(n notification) {
 	}
 	e.settle(n.key, st, doc.State == "full")
 	st.prune()
+	e.count.add("reginfo_taken")
 }
 
 // aboutUser reports whether the document names the user subscribed to.

@@ -155,7 +155,7 @@ func TestRegEventCaptures(t *testing.T) {
 			if code := n.notify(sub, "active;expires=600", body); code != 200 {
 				t.Fatalf("answered %d", code)
 			}
-			until(t, "taken in", func() bool { return b.s.Stats()["notifies_reg"] == 1 })
+			until(t, "taken in", func() bool { return b.s.Stats()["reginfo_taken"] == 1 })
 			b.openIs(c.open)
 		})
 	}
@@ -214,15 +214,11 @@ func TestRegEventOuterZero(t *testing.T) {
 	b.clock.forward(confirmDelay)
 	sub := b.core.request("SUBSCRIBE")
 	n.notify(sub, "active;expires=600", reginfo(0, "full", "active", "1 active sip:u@10.0.0.1:5060"))
-	b.openIs("10.0.0.1")
+	until(t, "confirmed", func() bool { return b.s.Stats()["reginfo_taken"] == 1 })
 	b.tell(third("sip:alice@ims.test", 0, "", ""))
 	b.core.request("SUBSCRIBE")
 	n.notify(sub, "active;expires=600", reginfo(1, "full", "active", "1 active sip:u@10.0.0.1:5060"))
-	until(t, "kept", func() bool {
-		b.s.registry.mu.Lock()
-		defer b.s.registry.mu.Unlock()
-		return len(b.s.registry.ends.byKey) == 0
-	})
+	until(t, "kept", func() bool { return b.s.Stats()["reginfo_taken"] == 2 })
 	b.clock.forward(goneWait + time.Second)
 	b.s.registry.expire()
 	b.openIs("10.0.0.1")
@@ -251,7 +247,7 @@ func TestRegEventCoreRestart(t *testing.T) {
 		t.Errorf("NOTIFY of the old dialog answered %d", c)
 	}
 	n.notify(fresh, "active;expires=600", reginfo(0, "full", "active", "1 active sip:alice@10.0.0.1:5060"))
-	until(t, "taken in", func() bool { return b.s.Stats()["notifies_reg"] == 2 })
+	until(t, "taken in", func() bool { return b.s.Stats()["reginfo_taken"] == 2 })
 	b.openIs("10.0.0.1")
 }
 

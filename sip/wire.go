@@ -1,14 +1,12 @@
 package sip
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
-
-// maxPeers is how many source addresses sipgo may remember on one UDP socket before it is
-// made to forget them all: it never prunes by itself (ims-sip 6.4).
-const maxPeers = 16384
 
 // packetConn is a UDP socket that hands sipgo whole, plain messages of peers that may speak.
 type packetConn struct {
@@ -17,6 +15,7 @@ type packetConn struct {
 	l *listener
 
 	seen map[netip.AddrPort]struct{} // only touched by the one reader
+	errs int                         // in a row, the same
 
 	mu   sync.Mutex
 	done bool
@@ -26,18 +25,34 @@ func newPacketConn(s *stack, l *listener, pc net.PacketConn) *packetConn {
 	return &packetConn{PacketConn: pc, s: s, l: l, seen: map[netip.AddrPort]struct{}{}}
 }
 
+// maxReadErrors in a row mean that a socket is broken.
+const maxReadErrors = 100
+
+// forgetPause is how long nothing is read before sipgo forgets its peers; the kernel keeps what
+// arrives.
+const forgetPause = 50 * time.Millisecond
+
 // ReadFrom returns the next message that may be parsed. It returns net.ErrClosed when sipgo
-// shall begin anew with an empty memory of peers; the socket stays open.
+// shall begin anew with an empty memory of peers, which it never prunes by itself; the socket
+// stays open.
 func (c *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
-	if len(c.seen) >= maxPeers {
+	if len(c.seen) >= max(1, c.s.cfg.Limits.Peers) {
+		c.s.count.add("peers_forgotten")
+		time.Sleep(forgetPause) // what was handed over finds its way back first
 		c.seen = map[netip.AddrPort]struct{}{}
 		return 0, nil, net.ErrClosed
 	}
 	for {
 		n, addr, err := c.PacketConn.ReadFrom(b)
 		if err != nil {
-			return n, addr, err
+			if c.errs++; errors.Is(err, net.ErrClosed) || c.errs > maxReadErrors {
+				c.end()
+				return n, addr, err
+			}
+			c.s.count.add("read_errors")
+			continue
 		}
+		c.errs = 0
 		c.s.count.add("datagrams")
 		u, ok := addr.(*net.UDPAddr)
 		if !ok {
@@ -79,10 +94,15 @@ func (s *stack) scrub(b []byte) (v scrubbed) {
 
 // Close closes the socket.
 func (c *packetConn) Close() error {
-	c.mu.Lock()
-	c.done = true
-	c.mu.Unlock()
+	c.end()
 	return c.PacketConn.Close()
+}
+
+// end makes the listener stop serving this socket.
+func (c *packetConn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done = true
 }
 
 func (c *packetConn) closed() bool {
