@@ -80,7 +80,7 @@ func (r *reading) packet(p play, seq session.Seq, ts session.RTPTime, rate uint3
 			r.follow(ts, rate, at)
 			return
 		}
-		r.choose(p, ts, rate, at)
+		r.choose(p, seq, ts, rate, at)
 		return
 	}
 	if r.doubted {
@@ -93,7 +93,7 @@ func (r *reading) packet(p play, seq session.Seq, ts session.RTPTime, rate uint3
 	ticks := session.Ticks(ts.Sub(r.newest), rate, r.anchor.Scale)
 	off := ticks - at.Sub(r.lastAt)
 	switch {
-	case r.staleStart(p, ticks, at):
+	case !ahead(ticks, packets) && r.staleStart(p, ticks, at):
 		r.at(p.start, ts, rate, p.scale, at)
 		r.err = 200 * time.Millisecond
 	case off.Abs() > jumpAtAll && ticks.Abs() > jumpAtAll && !ahead(ticks, packets):
@@ -123,14 +123,14 @@ func (r *reading) follow(ts session.RTPTime, rate uint32, at time.Time) {
 }
 
 // choose picks the reading of the reply that the first packet agrees with.
-func (r *reading) choose(p play, ts session.RTPTime, rate uint32, at time.Time) {
+func (r *reading) choose(p play, seq session.Seq, ts session.RTPTime, rate uint32, at time.Time) {
 	r.waiting, r.set = false, true
 	r.firstAt, r.firstTS = at, ts
 	npt, errIs := p.start, 100*time.Millisecond
 	if r.haveRT {
 		d := session.Ticks(ts.Sub(r.rt0), rate, p.scale)
 		switch {
-		case d > -early && d < at.Sub(p.at)+late:
+		case d > -early && d < at.Sub(p.at)+late, r.haveSeq && ahead(d, seq.Sub(r.seq0)):
 			npt = p.start.Add(d) // the reply is right
 		case p.start > session.NPT(absolute) && (d-time.Duration(p.start)).Abs() < absolute:
 			npt = session.NPT(d) // rtptime is that of npt 0
