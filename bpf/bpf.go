@@ -60,7 +60,8 @@ type Gateway struct {
 	flowCount uint64 // TCP records at the last count
 }
 
-// Open removes what a crash left, loads the programs, installs rules and routes and attaches last.
+// Open removes what a crash left, loads the programs and attaches them. Rules and routes come with
+// the first terminal or leg to be steered, or here when all are.
 // Errors: *ConflictError; what Config.Validate says; else what the kernel refused, %+v shows a
 // verifier log. On an error nothing stays behind.
 func Open(cfg Config) (*Gateway, error) {
@@ -109,8 +110,10 @@ func (g *Gateway) open() (err error) {
 	if err := g.load(g.host.needBare()); err != nil {
 		return err
 	}
-	if err := g.host.installPolicy(); err != nil {
-		return err
+	if g.cfg.SteerAlways || g.host.policy.left() {
+		if err := g.host.steering(); err != nil {
+			return err
+		}
 	}
 	if err := g.host.attach(g.kernel); err != nil {
 		return err

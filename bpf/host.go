@@ -22,6 +22,9 @@ type host struct {
 	clsact  bool // attach by clsact, not TCX
 	watch   *linkWatch
 	undo    []func() error // in the order of doing; the watch's goroutine adds to it once it runs
+
+	steers bool           // routes and rules are in place; guarded by Gateway.mu, as is
+	unrule []func() error // what removes them
 }
 
 // device is one interface with what it is for.
@@ -99,10 +102,11 @@ func (h *host) remove() error {
 	if h.watch != nil {
 		errs = append(errs, h.watch.close()) // first: it attaches, too
 	}
-	for i := len(h.undo) - 1; i >= 0; i-- {
-		errs = append(errs, h.undo[i]())
+	undo := append(h.unrule, h.undo...)
+	for i := len(undo) - 1; i >= 0; i-- {
+		errs = append(errs, undo[i]())
 	}
-	h.undo = nil
+	h.undo, h.unrule = nil, nil
 	h.nl.Close()
 	return errors.Join(errs...)
 }

@@ -69,6 +69,11 @@ func (s *space) state() (lines []string) {
 	return lines
 }
 
+// ruleLines returns the rules of a state.
+func ruleLines(state []string) []string {
+	return slices.DeleteFunc(slices.Clone(state), func(l string) bool { return !strings.HasPrefix(l, "rule ") })
+}
+
 func sameState(t *testing.T, before, after []string) {
 	t.Helper()
 	for _, l := range after {
@@ -94,6 +99,13 @@ func TestCloseLeavesNothing(t *testing.T) {
 			g := l.open(cfg)
 			if got := l.gw.state(); len(got) <= len(before) && slices.Equal(got, before) {
 				t.Error("nothing was installed")
+			} else if rules := ruleLines(got); len(rules) != len(ruleLines(before)) {
+				t.Errorf("rules before anything is steered: %q", rules)
+			}
+			must(t, g.Subscribe(netip.MustParseAddr(ueIP[0])))
+			must(t, g.Arm(netip.MustParseAddr(ueIP[0])))
+			if rules := ruleLines(l.gw.state()); len(rules) == len(ruleLines(before)) {
+				t.Error("no rules for an armed terminal")
 			}
 			must(t, g.Close())
 			must(t, g.Close())
@@ -180,9 +192,12 @@ func TestCrashHelper(t *testing.T) {
 	cfg := DefaultConfig()
 	cfg.LAN, cfg.WAN = []string{"lan0"}, []string{"wan0"}
 	cfg.Table, cfg.ForceClsact = table, os.Getenv("SCAS_CRASH_CLSACT") == "true"
-	if _, err := Open(cfg); err != nil {
+	g, err := Open(cfg)
+	if err != nil {
 		t.Fatalf("%+v", err)
 	}
+	must(t, g.Subscribe(netip.MustParseAddr(ueIP[0])))
+	must(t, g.Arm(netip.MustParseAddr(ueIP[0]))) // rules come with the first to be steered
 	_, _ = os.Stdout.WriteString("gateway is open\n")
 	select {}
 }

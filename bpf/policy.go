@@ -18,6 +18,7 @@ const ruleProtocol = 147
 // policy is what of ours was found in the kernel before anything was changed.
 type policy struct {
 	families []int
+	routes   bool           // of this table
 	rules    []netlink.Rule // ours, of this table
 	stale    []netlink.Rule // ours, of another table whose gateway is gone
 }
@@ -75,7 +76,27 @@ func (h *host) checkRoutes(family int) error {
 		if r.Protocol != ruleProtocol {
 			return &ConflictError{What: "table", Found: "route " + r.String()}
 		}
+		h.policy.routes = true
 	}
+	return nil
+}
+
+// left reports whether there is something a crash left.
+func (p policy) left() bool { return p.routes || len(p.rules) > 0 || len(p.stale) > 0 }
+
+// steering puts routes and rules in place when it is called first: not before something is to be
+// steered. A network namespace that ever had a rule of its own forwards each packet 0.9 µs later
+// (measured on 6.18): fib_lookup and fib_validate_source lose their short cuts for good
+// (net->ipv4.fib_has_custom_rules). Call it with Gateway.mu held, or before there is a second
+// goroutine.
+func (h *host) steering() error {
+	if h == nil || h.steers { // nil: programs run without devices
+		return nil
+	}
+	if err := h.installPolicy(); err != nil {
+		return err
+	}
+	h.steers = true
 	return nil
 }
 
@@ -149,7 +170,7 @@ func (h *host) installPolicy() error {
 			}
 			return fmt.Errorf("add local route to table %d (is lo up?): %w", h.cfg.Table, err)
 		}
-		h.undo = append(h.undo, func() error { return wrapUndo("remove route", h.nl.RouteDel(r)) })
+		h.unrule = append(h.unrule, func() error { return wrapUndo("remove route", h.nl.RouteDel(r)) })
 		for _, d := range h.devices {
 			if err := h.installRule(h.ruleFor(family, d.name)); err != nil {
 				return err
@@ -165,7 +186,7 @@ func (h *host) installRule(r *netlink.Rule) error {
 			return fmt.Errorf("add rule for %s: %w", r.IifName, err)
 		}
 	}
-	h.undo = append(h.undo, func() error { return wrapUndo("remove rule for "+r.IifName, h.nl.RuleDel(r)) })
+	h.unrule = append(h.unrule, func() error { return wrapUndo("remove rule for "+r.IifName, h.nl.RuleDel(r)) })
 	return nil
 }
 

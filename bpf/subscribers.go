@@ -123,6 +123,9 @@ func (g *Gateway) arm(op string, a netip.Addr, on bool) error {
 			return ErrNotSubscribed
 		}
 		t.armed = on
+		if on {
+			return g.host.steering()
+		}
 		return nil
 	})
 }
