@@ -106,11 +106,17 @@ type load struct {
 	messages [][]byte
 
 	mu       sync.Mutex
-	sent     map[int]time.Time // waiting, by number
+	sent     map[int]*awaited // by number
 	took     []time.Duration
 	repeated int
 	lost     int
 	free     chan struct{}
+}
+
+// awaited is a request that has no answer yet.
+type awaited struct {
+	first, next time.Time
+	gap         time.Duration
 }
 
 func newLoad(b testing.TB, to netip.AddrPort, n int) *load {
@@ -121,7 +127,7 @@ func newLoad(b testing.TB, to netip.AddrPort, n int) *load {
 	}
 	b.Cleanup(func() { conn.Close() })
 	_ = conn.SetReadBuffer(4 << 20)
-	g := &load{b: b, conn: conn, sent: map[int]time.Time{}, free: make(chan struct{}, 64)}
+	g := &load{b: b, conn: conn, sent: map[int]*awaited{}, free: make(chan struct{}, 64)}
 	for i := range n {
 		user := fmt.Sprintf("sip:u%d@ims.test", i)
 		d := &device{user: user, ip: fmt.Sprintf("10.%d.%d.%d", i>>16&0xff, i>>8&0xff, i&0xff), instance: fmt.Sprint("urn:uuid:", i), callID: user, expires: 600}
@@ -138,6 +144,9 @@ func newLoad(b testing.TB, to netip.AddrPort, n int) *load {
 // run sends everything, rate a second (0: as answers come), and waits for the answers.
 func (g *load) run(rate int) {
 	go g.read()
+	stop := make(chan struct{})
+	defer close(stop)
+	go g.resend(stop)
 	began := time.Now()
 	for i, m := range g.messages {
 		if rate > 0 {
@@ -145,30 +154,29 @@ func (g *load) run(rate int) {
 				time.Sleep(wait)
 			}
 		} else {
-			g.take()
+			g.free <- struct{}{}
 		}
 		g.mu.Lock()
-		g.sent[i] = time.Now()
+		now := time.Now()
+		g.sent[i] = &awaited{first: now, next: now.Add(500 * time.Millisecond), gap: 500 * time.Millisecond}
 		g.mu.Unlock()
 		_, _ = g.conn.Write(m)
-		if i%512 == 511 {
-			g.repeat(nil)
-		}
 	}
-	tries := map[int]int{}
 	for g.waiting() > 0 {
 		time.Sleep(10 * time.Millisecond)
-		g.repeat(tries)
 	}
 }
 
-func (g *load) take() {
+// resend repeats what is due until stop is closed.
+func (g *load) resend(stop chan struct{}) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		select {
-		case g.free <- struct{}{}:
+		case <-stop:
 			return
-		case <-time.After(500 * time.Millisecond):
-			g.repeat(nil)
+		case <-tick.C:
+			g.repeat()
 		}
 	}
 }
@@ -179,25 +187,23 @@ func (g *load) waiting() int {
 	return len(g.sent)
 }
 
-// repeat sends again what waits for T1 and more; after ten times it is lost.
-func (g *load) repeat(tries map[int]int) {
+// repeat sends again what has waited for its time: T1, then twice as long each time, at most
+// T2; after 64*T1 it is lost (RFC 3261 §17.1.2.2).
+func (g *load) repeat() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	now := time.Now()
-	for i, at := range g.sent {
-		if now.Sub(at) < 500*time.Millisecond {
-			continue
+	for i, w := range g.sent {
+		switch {
+		case now.Sub(w.first) > 32*time.Second:
+			g.lost++
+			delete(g.sent, i)
+		case now.After(w.next):
+			g.repeated++
+			w.gap = min(2*w.gap, 4*time.Second)
+			w.next = now.Add(w.gap)
+			_, _ = g.conn.Write(g.messages[i])
 		}
-		if tries != nil {
-			if tries[i]++; tries[i] > 10 {
-				g.lost++
-				delete(g.sent, i)
-				continue
-			}
-		}
-		g.repeated++
-		g.sent[i] = now
-		_, _ = g.conn.Write(g.messages[i])
 	}
 }
 
@@ -215,8 +221,8 @@ func (g *load) read() {
 			continue
 		}
 		g.mu.Lock()
-		if at, ok := g.sent[i]; ok {
-			g.took = append(g.took, time.Since(at))
+		if w, ok := g.sent[i]; ok {
+			g.took = append(g.took, time.Since(w.first))
 			delete(g.sent, i)
 			select {
 			case <-g.free:

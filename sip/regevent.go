@@ -55,11 +55,18 @@ func (e *regEvents) target(aor string) (target, bool) {
 		e.forget(aor)
 		return target{}, false
 	}
-	to := e.reg.coreOf(aor)
-	to.URI = aor
 	if e.reg.cfg.Outbound != "" {
-		to = target{URI: aor}
+		return target{URI: aor}, true
 	}
+	to := e.reg.coreOf(aor)
+	if to.URI == "" { // after a restart: the Path of a terminal begins with the user's S-CSCF
+		for _, b := range e.reg.terminalsOf(aor) {
+			if b.Source == session.FromRegister && len(b.Path) > 1 {
+				to.Route = b.Path[:1]
+			}
+		}
+	}
+	to.URI = aor
 	return to, true
 }
 

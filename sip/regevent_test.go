@@ -278,3 +278,30 @@ func TestRegEventRefusals(t *testing.T) {
 	b.s.registry.expire()
 	b.openIs("10.0.0.2") // where reg event does not work, REGISTER alone counts
 }
+
+// TestRegEventRelearn: after a restart the restored bindings are asked about, and what the
+// registrar no longer has is closed.
+func TestRegEventRelearn(t *testing.T) {
+	core := newWirePeer(t, loopback())
+	store := &flakyStore{Memory: NewMemory()}
+	change := func(cfg *Config) { cfg.RegEvent = true; cfg.Outbound = "sip:" + core.ip }
+	first := newRegBedAt(t, core, store, &fakeClock{}, change)
+	newNotifier(first)
+	d := &device{user: "sip:alice@ims.test", ip: "10.0.0.1", instance: "urn:uuid:1", callID: "a", expires: 600}
+	first.tell(third("sip:alice@ims.test", 600, "message/sip", d.inner()))
+	first.openIs("10.0.0.1")
+	until(t, "stored", func() bool { kept, _ := store.Bindings(t.Context()); return len(kept) == 1 })
+	first.end()
+
+	clock := &fakeClock{}
+	second := newRegBedAt(t, core, store, clock, change)
+	n := newNotifier(second)
+	second.openIs("10.0.0.1")
+	clock.forward(confirmDelay)
+	sub := core.request("SUBSCRIBE")
+	n.notify(sub, "active;expires=600", reginfo(2, "full", "active", "1 active sip:u@10.0.0.1:5060"))
+	until(t, "confirmed", func() bool { return second.s.Terminals()[0].Confirmed })
+	clock.forward(3 * time.Second)
+	n.notify(sub, "terminated;reason=noresource", reginfo(3, "full", "terminated"))
+	second.openIs("")
+}
