@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -92,11 +93,20 @@ func (g *Gateway) CutFlow(p Proto, f Flow, d CutDir, for_ time.Duration) error {
 	id := cutID{p, f}
 	return g.change("cut", f.Terminal.Addr(), func(t *terminal) error {
 		rec := scasCut{Until: monotonic() + uint64(for_), Dirs: uint32(d & CutBoth)}
-		if err := full(g.kernel.m("cuts").Put(k, rec)); err != nil {
-			return err
-		}
-		if _, ok := g.cuts[id]; !ok {
+		sub, _ := subscriberKey(f.Terminal.Addr(), g.cfg.IPv6Prefix) // change found it good
+		_, again := g.cuts[id]
+		if !again {
 			t.cuts++
+			if err := g.writeTerminal(sub, t); err != nil { // no room for a terminal that was none
+				return err
+			}
+		}
+		if err := full(g.kernel.m("cuts").Put(k, rec)); err != nil {
+			if !again {
+				t.cuts--
+				err = errors.Join(err, g.writeTerminal(sub, t))
+			}
+			return err
 		}
 		g.cuts[id] = time.Now().Add(for_)
 		return nil

@@ -52,15 +52,16 @@ func (g *Gateway) reapLoop(ctx context.Context) {
 }
 
 func (g *Gateway) reap(r *reaper, now time.Time) error {
+	var errs []error // none of them keeps the rest from being reaped
 	for _, id := range g.expiredCuts(now) {
 		if err := g.UncutFlow(id.proto, id.flow); err != nil && !errors.Is(err, ErrNoFlow) {
-			return err
+			errs = append(errs, err)
 		}
 	}
 	g.mu.Lock()
-	err := g.reapLegs(now)
+	errs = append(errs, g.reapLegs(now))
 	g.mu.Unlock()
-	return errors.Join(err, g.reapFlows(r, monotonic()))
+	return errors.Join(append(errs, g.reapFlows(r, monotonic()))...)
 }
 
 func (g *Gateway) reapFlows(r *reaper, now uint64) error {

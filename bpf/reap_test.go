@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 	"time"
@@ -98,5 +99,31 @@ func TestFlowsFull(t *testing.T) {
 	b.tcp(segment{flow: benchFlow(554), flags: FlagSYN})
 	if n := b.Stats()["lan_in_tcp"]; n != s["lan_in_tcp"]+1 {
 		t.Errorf("%d watched, want one more than %d once there is room", n, s["lan_in_tcp"])
+	}
+}
+
+// TestCutWithoutRoom: a cut that is refused leaves nothing, and keeps nothing from being reaped.
+func TestCutWithoutRoom(t *testing.T) {
+	b := newBench(t, func(cfg *Config) { cfg.MaxSubscribers = 1 })
+	must(t, b.Subscribe(netip.MustParseAddr("10.1.0.1")))
+	f := benchFlow(554)
+	if err := b.CutFlow(TCP, f, CutBoth, time.Second); !errors.Is(err, ErrTooMany) {
+		t.Errorf("%v, want %v: no room for the terminal", err, ErrTooMany)
+	}
+	if n := b.Stats()["cuts"]; n != 0 || len(b.terminals) != 1 {
+		t.Errorf("%d cuts, %d terminals", n, len(b.terminals))
+	}
+	must(t, b.Unsubscribe(netip.MustParseAddr("10.1.0.1")))
+	for i := range 16384 {
+		f.Server = netip.AddrPortFrom(f.Server.Addr(), uint16(i+1))
+		must(t, b.CutFlow(TCP, f, CutBoth, time.Second))
+	}
+	f.Server = netip.AddrPortFrom(f.Server.Addr(), 20000)
+	if err := b.CutFlow(TCP, f, CutBoth, time.Second); !errors.Is(err, ErrTooMany) {
+		t.Errorf("%v, want %v", err, ErrTooMany)
+	}
+	must(t, b.reap(newReaper(), time.Now().Add(time.Minute)))
+	if n := b.Stats()["cuts"]; n != 0 || len(b.terminals) != 0 {
+		t.Errorf("%d cuts of %d terminals after their time", n, len(b.terminals))
 	}
 }
