@@ -63,6 +63,7 @@ type mmshTalk struct {
 // mmshRequest is one whose reply has not come.
 type mmshRequest struct {
 	attempt int  // of a Play that is a start request
+	cure    bool // its first media get number 0
 	refusal bool // a refusal of it is a refusal of the transfer
 }
 
@@ -84,6 +85,10 @@ func (t *mmshTalk) answered() (q mmshRequest) {
 	}
 	return q
 }
+
+// libmmsHTTP is what libmms calls itself over HTTP, and ffmpeg and MPlayer, which do not care. It
+// plays once more, from the beginning, when the number of the first media packet is not 0.
+const libmmsHTTP = "NSPlayer/4.1.0.3856"
 
 // mmshStart is a Play.
 type mmshStart struct {

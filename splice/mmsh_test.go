@@ -76,11 +76,15 @@ func TestMoveHTTPFilm(t *testing.T) {
 			if want := strings.Replace(get(tt.play), tt.old, tt.new, 1); got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
-			body := playReply + string(header(t)) + string(chunkOf('D', mediaAt(5, 57900))) + string(chunkOf('D', mediaAt(6, 58000)))
+			first, rest := mediaAt(5, 57900), string(chunkOf('D', mediaAt(6, 58000)))
+			body := playReply + string(header(t)) + string(chunkOf('D', first)) + rest
 			for i := range len(body) {
 				send(t, serv, body[i:i+1])
 			}
-			expect(t, term, body)
+			if tt.name != "vlc" { // libmms has the name of ffmpeg
+				first[0] = 0
+			}
+			expect(t, term, playReply+string(header(t))+string(chunkOf('D', first))+rest)
 			x = b.await(x.ID, session.Done, "")
 			if *x.Position != 59.25 || x.StartedAt == nil || *x.StartedAt != 57.9 {
 				t.Errorf("position %v, started at %v", *x.Position, x.StartedAt)
@@ -123,11 +127,11 @@ func TestHTTPFilmPlayersOwnStart(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	term.Close()
-	body := playReply + string(header(t)) + string(chunkOf('D', mediaAt(5, 19000)))
+	body := playReply + string(header(t)) + "$D\x02\x00ab"
 	send(t, serv, body)
 	expect(t, term2, body)
-	if x = b.await(x.ID, session.Done, ""); x.Position != nil || *x.StartedAt != 19 {
-		t.Errorf("position %v, started at %v", x.Position, *x.StartedAt)
+	if x = b.await(x.ID, session.Done, ""); x.Position != nil || x.StartedAt != nil {
+		t.Errorf("position %v, started at %v", x.Position, x.StartedAt)
 	}
 }
 

@@ -23,7 +23,8 @@ type mmshDown struct {
 	t     *mmshTalk
 	body  body
 	left  int64
-	wait  int // attempt whose first media have not come
+	wait  int  // attempt whose first media have not come
+	cure  bool // their number becomes 0
 	film  filmHead
 	whole bool // film is
 }
@@ -57,9 +58,9 @@ func (w *mmshDown) chunk(b []byte) (int64, bool, error) {
 	return int64(n), w.wait > 0 && (id == 'D' || id == 'H' && !w.whole), nil
 }
 
-func (w *mmshDown) take(b []byte, _ bool) []byte {
+func (w *mmshDown) take(b []byte, sent bool) []byte {
 	if b[0]&0x7f == '$' {
-		w.media(b)
+		w.media(b, sent)
 	} else {
 		w.head(b)
 	}
@@ -69,7 +70,7 @@ func (w *mmshDown) take(b []byte, _ bool) []byte {
 	return b
 }
 
-func (w *mmshDown) media(b []byte) {
+func (w *mmshDown) media(b []byte, sent bool) {
 	c, _, err := mms.NextChunk(b)
 	if err != nil {
 		return
@@ -77,6 +78,10 @@ func (w *mmshDown) media(b []byte) {
 	if c.ID == 'H' {
 		w.whole = w.film.piece(c.Data.Flags, c.Payload)
 		return
+	}
+	if w.cure && !sent {
+		mms.SetLocationID(b[4:], 0) // behind the chunk's own header
+		w.r.s.count.cured.Add(1)
 	}
 	w.came = true
 	w.r.began(w.wait, &w.film, c.Payload)
@@ -107,7 +112,7 @@ func (w *mmshDown) head(b []byte) {
 		n := note{kind: noteReply, r: w.r, attempt: q.attempt}
 		switch status := h.Status(); {
 		case good:
-			w.wait, w.whole, w.film = q.attempt, false, filmHead{}
+			w.wait, w.cure, w.whole, w.film = q.attempt, q.cure, false, filmHead{}
 		case status == 401 || status == 407:
 			n.again = true
 		default:

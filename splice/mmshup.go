@@ -38,7 +38,7 @@ func (u *mmshUp) take(b []byte, sent bool) []byte {
 		if q.attempt = t.start(u.r, x).attempt; q.attempt > 0 {
 			u.r.media.Store(0)
 			if x.out != nil {
-				out = x.out
+				out, q.cure = x.out, x.agent() == libmmsHTTP
 			}
 		}
 	default:
