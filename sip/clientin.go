@@ -3,6 +3,7 @@ package sip
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -130,6 +131,22 @@ type Presence struct {
 	Activity  string    // RPID activity, "tv", "away", "on-the-phone"; empty: none
 }
 
+// publishPause is the pause before a PUBLISH is repeated.
+const publishPause = 700 * time.Millisecond
+
+// pause waits; false when ctx or the client ended.
+func (c *Client) pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+	case <-c.ctx.Done():
+	}
+	return false
+}
+
 // publishFor is the life of a publication asked for.
 const publishFor = 120 * time.Second
 
@@ -138,6 +155,13 @@ const publishFor = 120 * time.Second
 func (c *Client) Publish(ctx context.Context, p Presence) error {
 	c.pubMu.Lock()
 	granted, err := c.publish(ctx, &p)
+	for range 2 { // a presence server that is busy with its database
+		var refused *StatusError
+		if !errors.As(err, &refused) || refused.Code/100 != 5 || !c.pause(ctx, publishPause) {
+			break
+		}
+		granted, err = c.publish(ctx, &p)
+	}
 	c.pubMu.Unlock()
 	if err != nil {
 		return err

@@ -12,8 +12,8 @@ import (
 	"github.com/icholy/digest"
 )
 
-// maxAttempts of one request: unauthenticated, with a fresh nonce, and once more when that was
-// stale already.
+// maxAttempts of one request: unauthenticated, with a nonce, and once more when that is not
+// good any more.
 const maxAttempts = 3
 
 // do sends what build makes, again with credentials when it is challenged, and returns the
@@ -41,14 +41,14 @@ func (c *Client) do(ctx context.Context, build func() *gosip.Request) (*gosip.Re
 		if res.StatusCode != 401 && res.StatusCode != 407 || attempt == maxAttempts {
 			return res, nil
 		}
-		if !c.challenged(res, attempt) {
+		if !c.challenged(res) {
 			return res, nil
 		}
 	}
 }
 
 // challenged takes a challenge and reports whether it is worth another attempt.
-func (c *Client) challenged(res *gosip.Response, attempt int) bool {
+func (c *Client) challenged(res *gosip.Response) bool {
 	asked, answer := "WWW-Authenticate", "Authorization"
 	if res.StatusCode == 407 {
 		asked, answer = "Proxy-Authenticate", "Proxy-Authorization"
@@ -69,9 +69,10 @@ func (c *Client) challenged(res *gosip.Response, attempt int) bool {
 		old := c.challenges[answer]
 		c.challenges[answer] = &challenge{Challenge: chal}
 		c.mu.Unlock()
-		// The same password with a new nonce was wrong: it stays wrong, unless only the nonce
-		// was old.
-		return c.cfg.Password != "" && (attempt == 1 || chal.Stale || old == nil)
+		// A new nonce is worth another attempt even when the old one is not called stale: an
+		// S-CSCF keeps one for each private identity, and another terminal of the user may just
+		// have taken it (Kamailio 5.6.3).
+		return c.cfg.Password != "" && (old == nil || old.Nonce != chal.Nonce)
 	}
 	return false
 }

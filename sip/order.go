@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"scas/session"
@@ -41,6 +42,7 @@ type orders struct {
 	attachTime time.Duration // the target has so long to open the URL
 	wg         sync.WaitGroup
 	slots      chan struct{} // bounds the messages on their way
+	lastHop    atomic.Bool   // the core wants the last hop of a Path only
 	watching   chan struct{} // closed when transfers are followed
 	background context.Context
 	stop       context.CancelFunc

@@ -76,6 +76,42 @@ func (o *orders) send(to recipient, f form, body []byte, expires int) error {
 			return errNoContact
 		}
 	}
+	err := o.sendTo(t, to, f, body, expires)
+	if err != nil {
+		o.count.add("messages_failed")
+		o.log.Info("message not delivered", "aor", to.aor, "terminal", to.b.Name, "err", err)
+		return fmt.Errorf("message to %s: %w", to.aor, err)
+	}
+	o.count.add("messages_sent")
+	return nil
+}
+
+// sendTo sends along the whole Path. Some cores want only its last hop, the P-CSCF: they look
+// for a contact among their users and find nobody (Kamailio 5.6.3; ims-sip 3.3). What worked
+// is tried first the next time.
+func (o *orders) sendTo(t target, to recipient, f form, body []byte, expires int) error {
+	if len(t.Route) < 2 || t.Address.IsValid() {
+		return o.sendOnce(t, to, f, body, expires)
+	}
+	last := t
+	last.Route = t.Route[len(t.Route)-1:]
+	first, second := t, last
+	if o.lastHop.Load() {
+		first, second = last, t
+	}
+	err := o.sendOnce(first, to, f, body, expires)
+	var refused *errNotDelivered
+	if !errors.As(err, &refused) || refused.code != 480 && refused.code != 404 {
+		return err
+	}
+	if err2 := o.sendOnce(second, to, f, body, expires); err2 == nil {
+		o.lastHop.Store(!o.lastHop.Load())
+		return nil
+	}
+	return err
+}
+
+func (o *orders) sendOnce(t target, to recipient, f form, body []byte, expires int) error {
 	req := o.stack.newRequest("MESSAGE", t)
 	req.ReplaceHeader(gosip.NewHeader("To", "<"+string(to.aor)+">"))
 	kind := "text/plain;charset=UTF-8"
@@ -93,11 +129,5 @@ func (o *orders) send(to recipient, f form, body []byte, expires int) error {
 	if err == nil && res.StatusCode >= 300 {
 		err = &errNotDelivered{code: res.StatusCode}
 	}
-	if err != nil {
-		o.count.add("messages_failed")
-		o.log.Info("message not delivered", "aor", to.aor, "terminal", to.b.Name, "err", err)
-		return fmt.Errorf("message to %s: %w", to.aor, err)
-	}
-	o.count.add("messages_sent")
-	return nil
+	return err
 }

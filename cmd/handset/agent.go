@@ -26,6 +26,7 @@ type agent struct {
 	wg     sync.WaitGroup
 	ctx    context.Context
 	cancel context.CancelFunc
+	since  time.Time // registered
 
 	mu      sync.Mutex // guards what follows
 	waiters map[string]chan event
@@ -78,6 +79,7 @@ func startAgent(ctx context.Context, e *env, a *account, g *agent) error {
 		}
 		return &unreachableError{err.Error()}
 	}
+	g.since = e.now()
 	r := registered{Contact: g.client.Contact()}
 	if gruu := g.client.GRUU(); gruu != "" {
 		r.GRUU = &gruu
@@ -183,7 +185,7 @@ func (g *agent) answer(ctx context.Context, number string, yes bool) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	if _, err := g.client.Send(ctx, sip.Order{Op: op, Offer: number, Reason: reason}); err != nil {
+	if err := g.send(ctx, sip.Order{Op: op, Offer: number, Reason: reason}); err != nil {
 		return err
 	}
 	if op == "accept" {
@@ -258,7 +260,7 @@ func (g *agent) order(ctx context.Context, o sip.Order, wait bool, tell func(eve
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if _, err := g.client.Send(ctx, o); err != nil {
+	if err := g.send(ctx, o); err != nil {
 		return err
 	}
 	tell(newEvent(kindTaken, taken{Op: o.Op, Ref: o.Ref}))
@@ -276,6 +278,26 @@ func (g *agent) order(ctx context.Context, o sip.Order, wait bool, tell func(eve
 			return errors.New("no answer from the service")
 		case <-g.ctx.Done():
 			return errors.New("the handset ends")
+		}
+	}
+}
+
+// settle is how long after the registration the service may not know of it yet: the core tells
+// it while it answers the terminal (TS 24.229 §5.4.1.7).
+const settle = 5 * time.Second
+
+// send sends an order; one that comes before the news of the registration is sent again.
+func (g *agent) send(ctx context.Context, o sip.Order) error {
+	for {
+		_, err := g.client.Send(ctx, o)
+		var refused *sip.StatusError
+		if !errors.As(err, &refused) || refused.Code != 403 || g.env.now().Sub(g.since) > settle {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(300 * time.Millisecond):
 		}
 	}
 }
