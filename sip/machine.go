@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -66,47 +67,25 @@ func parseMachine(body []byte) (command, error) {
 
 // check returns c when its op has all it needs.
 func (c command) check(mode string) (command, error) {
-	wrong := ""
-	switch {
-	case c.session != "" && !validNumber(c.session):
-		wrong = "session"
-	case c.offer != "" && !validNumber(c.offer):
-		wrong = "offer"
+	if c.op == opDecline && c.reason != "busy" && c.reason != "unsupported" {
+		c.reason = "no"
 	}
-	switch c.op {
-	case opList, opPull:
-	case opPush:
-		if c.to == "" {
-			wrong = "to"
+	for _, x := range []struct {
+		wrong bool
+		what  string
+	}{
+		{c.session != "" && !validNumber(c.session), "session"},
+		{c.offer != "" && !validNumber(c.offer), "offer"},
+		{c.op == opPush && c.to == "", "to"},
+		{(c.op == opAccept || c.op == opDecline) && c.offer == "", "offer"},
+		{c.op == opCancel && c.offer == "" && c.session == "", "offer or session"},
+		{c.op == opAuto && mode != "on" && mode != "off", "mode"},
+		{c.op == opName && !validName(c.name), "name"},
+		{!slices.Contains([]op{opList, opPull, opPush, opAccept, opDecline, opCancel, opAuto, opName}, c.op), "op"},
+	} {
+		if x.wrong {
+			return command{ref: c.ref}, fmt.Errorf("%w: %s", errMachine, x.what)
 		}
-	case opAccept:
-		if c.offer == "" {
-			wrong = "offer"
-		}
-	case opDecline:
-		if c.offer == "" {
-			wrong = "offer"
-		}
-		if c.reason != "busy" && c.reason != "unsupported" {
-			c.reason = "no"
-		}
-	case opCancel:
-		if c.offer == "" && c.session == "" {
-			wrong = "offer or session"
-		}
-	case opAuto:
-		if mode != "on" && mode != "off" {
-			wrong = "mode"
-		}
-	case opName:
-		if !validName(c.name) {
-			wrong = "name"
-		}
-	default:
-		wrong = "op"
-	}
-	if wrong != "" {
-		return command{ref: c.ref}, fmt.Errorf("%w: %s", errMachine, wrong)
 	}
 	return c, nil
 }

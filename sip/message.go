@@ -103,11 +103,11 @@ func (o *orders) read(u *user, r *request, terminals []session.Binding) reply {
 	case kind != "text/plain" && kind != MoveType:
 		return reply{code: 415, headers: []gosip.Header{gosip.NewHeader("Accept", acceptTypes)}}
 	}
-	c, err := command{}, error(nil)
+	var c command
 	who := asker{id: r.asserted, form: formWanted(kind, headers(r, "Accept"))}
+	var err error
 	if kind == MoveType {
-		c, err = parseMachine(body)
-		if err != nil {
+		if c, err = parseMachine(body); err != nil {
 			o.count.add("orders_bad")
 			return reply{code: 400, reason: "Body Not Understood"}
 		}

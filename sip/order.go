@@ -108,7 +108,7 @@ func (o *orders) again(u *user, who asker) bool {
 	}
 	o.count.add("orders_repeated")
 	if seen.Answer != "" {
-		o.spawn(func() { o.send(who.to(), formMachine, []byte(seen.Answer), 0) })
+		o.spawn(func() { _ = o.send(who.to(), formMachine, []byte(seen.Answer), 0) })
 	}
 	return true
 }

@@ -35,7 +35,7 @@ func (o *orders) tell(who asker, v any, text string) {
 	} else {
 		f = formText
 	}
-	o.spawn(func() { o.send(who.to(), f, body, 0) })
+	o.spawn(func() { _ = o.send(who.to(), f, body, 0) })
 }
 
 // spawn runs what waits for the network. When too much is on its way, or the service is about
