@@ -57,7 +57,7 @@ func enter(ns netns.NsHandle) error {
 	if err != nil {
 		return fmt.Errorf("open network namespace: %w", err)
 	}
-	defer here.Close()
+	defer func() { _ = here.Close() }()
 	if here.Equal(ns) {
 		return nil
 	}

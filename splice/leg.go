@@ -94,7 +94,7 @@ func (l *legs) open(ctx context.Context, f bpf.Flow) (c *net.TCPConn, release fu
 // not for the server.
 func noWay(err error) bool {
 	var t net.Error
-	if errors.As(err, &t) && t.Timeout() {
+	if errors.As(err, &t) && t.Timeout() || errors.Is(err, bpf.ErrTooMany) {
 		return true
 	}
 	for _, e := range []error{
