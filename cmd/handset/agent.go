@@ -225,7 +225,10 @@ func (g *agent) failed(o sip.Offer, err error) {
 func (g *agent) do(ctx context.Context, r request, tell func(event)) error {
 	switch {
 	case r.Presence != nil:
-		p := sip.Presence{Active: r.Presence.Active, LastInput: g.env.now(), Activity: r.Presence.Activity}
+		p := sip.Presence{Active: r.Presence.Active, Activity: r.Presence.Activity}
+		if p.Active {
+			p.LastInput = g.env.now()
+		}
 		ctx, cancel := context.WithTimeout(ctx, answerTime)
 		defer cancel()
 		if err := g.client.Publish(ctx, p); err != nil {
