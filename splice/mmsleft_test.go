@@ -100,7 +100,7 @@ func moveHTTPFilmAway(t *testing.T, b *bed, _ int) {
 	b.film(session.MMSH)
 	b.fromPhone(origin)
 	x := b.move(session.Order{})
-	tterm, tserv, _ := b.httpTarget(get(ffmpegHTTP))
+	tterm, tserv, _ := b.httpTarget(get(vlcHTTP))
 	send(t, tserv, playReply+media)
 	expect(t, tterm, playReply+media)
 	expect(t, term, "$E\x04\x00\x00\x00\x00\x00")
