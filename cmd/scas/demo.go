@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,6 +28,7 @@ const (
 func newDemo(e *env) *cobra.Command {
 	var out output
 	var real bool
+	protocol := demoProtocol(protocolRTSP)
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Play a film on a phone and move it to a TV, in namespaces on this machine",
@@ -35,6 +37,9 @@ func newDemo(e *env) *cobra.Command {
 			"again. Exit code 1 when a figure is not what it should be. Needs root.",
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
+			if real && protocol != protocolRTSP {
+				return &usageError{fmt.Sprintf("demo: --real plays RTSP only: leave it out for --protocol %s", protocol)}
+			}
 			if e.euid() != 0 {
 				return errors.New("the demo makes network namespaces and loads BPF programs: run it as root")
 			}
@@ -46,16 +51,42 @@ func newDemo(e *env) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			d := &demo{e: e, real: real, began: e.now(), told: e.stdout, fig: figures{Real: real}}
+			d := &demo{e: e, real: real, began: e.now(), told: e.stdout, fig: figures{Real: real, Protocol: string(protocol)}}
 			if out.json() {
 				d.told = io.Discard
 			}
 			return d.end(d.run(ctx), out)
 		},
 	}
-	cmd.Flags().BoolVar(&real, "real", false, "with GStreamer's server and players instead of the embedded ones")
+	cmd.Flags().BoolVar(&real, "real", false, "with GStreamer's server and players (RTSP) instead of the embedded ones")
+	cmd.Flags().Var(&protocol, "protocol", "the film comes over rtsp, mms (MMS over TCP) or mmsh (MMS over HTTP)")
 	out.flag(cmd)
 	return cmd
+}
+
+// What the film of a demo comes over.
+const (
+	protocolRTSP = "rtsp"
+	protocolMMS  = "mms"
+	protocolMMSH = "mmsh"
+)
+
+// demoProtocol is the value of --protocol.
+type demoProtocol string
+
+func (p *demoProtocol) String() string { return string(*p) }
+
+// Type names the value in the help.
+func (p *demoProtocol) Type() string { return "NAME" }
+
+// Set takes the word of the command line.
+func (p *demoProtocol) Set(s string) error {
+	words := []string{protocolRTSP, protocolMMS, protocolMMSH}
+	if !slices.Contains(words, s) {
+		return fmt.Errorf("not one of %s%s", strings.Join(words, ", "), suggestOnly(s, words))
+	}
+	*p = demoProtocol(s)
+	return nil
 }
 
 // demo is one run. Its steps are in demosteps.go.
@@ -118,11 +149,14 @@ func (d *demo) run(ctx context.Context) (err error) {
 
 // play is the part with the film.
 func (d *demo) play(ctx context.Context) (err error) {
-	if d.real {
+	switch {
+	case d.real:
 		d.tell("film", "made once, then kept in the cache")
 		d.stage, err = newRealStage(ctx, d.lab)
-	} else {
+	case d.fig.Protocol == protocolRTSP:
 		d.stage, err = newSyntheticStage(d.lab)
+	default:
+		d.stage, err = newMMSStage(d.lab, d.fig.Protocol)
 	}
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 
 // demoConfig is the configuration of the demo's gateway.
 const demoConfig = `node: demo
-gateway: {lan: [%s, %s], wan: [%s], services: {rtsp: [8554]}}
+gateway: {lan: [%s, %s], wan: [%s], services: {rtsp: [8554], mms: [1755], mmsh: [80]}}
 transfer: {overlap: %s, settle: %s}
 subscribers: [{aor: "sip:bob@ims.example", terminals: [{name: phone, ip: %s}, {name: tv, ip: %s}]}]
 api: {listen: "", socket: %s}

@@ -29,22 +29,24 @@ type figures struct {
 	Wrong []string `json:"wrong"` // each figure that is not what it should be
 	Real  bool     `json:"real"`
 
+	Protocol string `json:"protocol"` // rtsp, mms or mmsh
+
 	Samples       int      `json:"samples"`        // positions compared with the phone
 	TracedError   *float64 `json:"traced_error"`   // median |npt - newest picture delivered|; nil with real players, who do not tell
 	RenderedError *float64 `json:"rendered_error"` // median |rendered - picture on the screen|
 
 	Transfer *session.Transfer `json:"transfer"`
 
-	AskedRange   string   `json:"asked_range"` // Range of the PLAY that reached the server from the TV
-	LeftAt       *float64 `json:"left_at"`     // last picture the phone showed, in the film
-	WentOnAt     *float64 `json:"went_on_at"`  // first picture the TV showed
-	SeenTwice    *float64 `json:"seen_twice"`  // seconds of film on both screens; negative: missed
-	SeenTwiceMax float64  `json:"seen_twice_max"`
-	TVAfter      *float64 `json:"tv_after"`      // from opening the URL to the first picture on the TV's screen
-	PhoneEnded   *float64 `json:"phone_ended"`   // from committed to the phone's end
-	PhoneEndMax  float64  `json:"phone_end_max"` // its buffer and 5 s
-	PhoneClean   bool     `json:"phone_clean"`   // it ended as at the end of a film
-	Missing      int      `json:"missing"`       // pictures that neither screen showed in their turn
+	Asked        string   `json:"asked"`          // by the start request that reached the server from the TV, in the protocol's words
+	LeftAt       *float64 `json:"left_at"`        // last picture the phone showed, in the film
+	WentOnAt     *float64 `json:"went_on_at"`     // first picture the TV showed
+	SeenTwice    *float64 `json:"seen_twice"`     // seconds of film on both screens; negative: missed
+	SeenTwiceMax float64  `json:"seen_twice_max"` // overlap, GOP, settling over UDP, the phone's buffer, and 2 s
+	TVAfter      *float64 `json:"tv_after"`       // from opening the URL to the first picture on the TV's screen
+	PhoneEnded   *float64 `json:"phone_ended"`    // from committed to the phone's end
+	PhoneEndMax  float64  `json:"phone_end_max"`  // its buffer and 5 s
+	PhoneClean   bool     `json:"phone_clean"`    // it ended as at the end of a film
+	Missing      int      `json:"missing"`        // pictures that neither screen showed in their turn
 	Sessions     int      `json:"server_sessions"`
 	Strays       int      `json:"packets_to_phone_afterwards"` // in one second
 	DaemonExit   int      `json:"daemon_exit"`
@@ -101,7 +103,7 @@ func (f *figures) write(w io.Writer) {
 	}
 	line("position on the screen, off by", shown(f.RenderedError), fmt.Sprintf("at most %.2f s", maxRendered))
 	if t := f.Transfer; t != nil {
-		line("written into the TV's request", orDash(playTime(t.Position)), "Range: "+orDash(f.AskedRange))
+		line("written into the TV's request", orDash(playTime(t.Position)), "the server got "+orDash(f.Asked))
 		line("the server started at", orDash(playTime(t.StartedAt)), "")
 	}
 	line("first picture on the TV", shown(f.TVAfter), "after it opened the URL")

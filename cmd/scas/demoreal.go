@@ -47,7 +47,7 @@ func (s *realStage) close()        { s.server.Close() }
 func (s *realStage) asked(from netip.Addr) string {
 	asked := ""
 	for _, e := range s.server.Requests("PLAY", from) {
-		asked = e.Range
+		asked = "Range: " + orDash(e.Range)
 	}
 	return asked
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"scas/internal/lab"
@@ -14,7 +15,8 @@ type stage interface {
 	url() string
 	// play starts a player in a namespace.
 	play(ctx context.Context, ns, url string) (actor, error)
-	// asked returns the Range of the newest PLAY that reached the server from a terminal.
+	// asked returns where the newest start that reached the server from a terminal wants the film
+	// to begin, in the words of the protocol.
 	asked(from netip.Addr) string
 	// sessions counts the sessions the server holds.
 	sessions() int
@@ -68,7 +70,7 @@ func (s *syntheticStage) asked(from netip.Addr) string {
 	asked := ""
 	for _, e := range s.server.Requests("PLAY") {
 		if e.Remote.Addr() == from {
-			asked = e.Header("Range")
+			asked = "Range: " + orDash(e.Header("Range"))
 		}
 	}
 	return asked
@@ -81,16 +83,17 @@ func (s *syntheticStage) play(ctx context.Context, ns, url string) (actor, error
 	if err != nil {
 		return nil, err
 	}
-	return syntheticActor{p, cfg.Depth}, nil
+	return syntheticActor{p, cfg.Depth, []lab.EndReason{lab.EndedBYE}}, nil
 }
 
 // syntheticActor is a player of the lab.
 type syntheticActor struct {
 	*lab.Player
-	depth time.Duration
+	waits time.Duration   // a picture, for its turn on the screen
+	over  []lab.EndReason // what ends a film whose end has come
 }
 
-func (a syntheticActor) buffer() time.Duration { return a.depth }
+func (a syntheticActor) buffer() time.Duration { return a.waits }
 func (a syntheticActor) quit()                 { a.Quit() }
 
 func (a syntheticActor) first(ctx context.Context) (scene, error) {
@@ -129,7 +132,7 @@ func (a syntheticActor) ended(ctx context.Context) (at time.Time, last scene, cl
 		return time.Now(), last, false, errors.New("the player showed nothing")
 	}
 	last.at = r.LastShown.Shown
-	return last.at, last, r.Clean && r.Reason == lab.EndedBYE, nil
+	return last.at, last, r.Clean && slices.Contains(a.over, r.Reason), nil
 }
 
 func (a syntheticActor) missing() int { return a.Result().Missing() }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -72,6 +74,51 @@ func TestDemo(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The same over MMS, in both its forms. The TV asks for the time in the protocol's own words.
+func TestDemoMMS(t *testing.T) {
+	lab.Root(t)
+	for protocol, words := range map[string]string{protocolMMS: "Position: ", protocolMMSH: "stream-time="} {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			out, errs, code := runDemo(t, "--protocol", protocol, "-o", "json")
+			var f figures
+			if err := json.Unmarshal([]byte(out), &f); err != nil || code != exitDone || !f.OK {
+				t.Fatalf("exit code %d, %v\n%s%s", code, err, out, errs)
+			}
+			if f.Protocol != protocol || f.Samples < 3 || f.TracedError == nil || f.Transfer == nil {
+				t.Errorf("figures %s", out)
+			}
+			text, ok := strings.CutPrefix(f.Asked, words)
+			at, err := strconv.ParseFloat(text, 64)
+			if protocol == protocolMMSH {
+				at /= 1000
+			}
+			if f.Transfer == nil || f.Transfer.Position == nil {
+				t.Fatalf("no position was written: %s", out)
+			}
+			if !ok || err != nil || math.Abs(at-*f.Transfer.Position) > 0.01 {
+				t.Errorf("the server got %q, want the %v s of the transfer", f.Asked, *f.Transfer.Position)
+			}
+		})
+	}
+}
+
+// What cannot be played is refused before anything is built.
+func TestDemoRefuses(t *testing.T) {
+	for line, want := range map[string]string{
+		"--real --protocol mms":  "--real plays RTSP only",
+		"--real --protocol mmsh": "--real plays RTSP only",
+		"--protocol mmst":        "not one of rtsp, mms, mmsh",
+	} {
+		e := testEnv(nil)
+		var errs bytes.Buffer
+		e.args, e.stdout, e.stderr = append([]string{"demo"}, strings.Fields(line)...), io.Discard, &errs
+		if code := run(e); code != exitUsage || !strings.Contains(errs.String(), want) {
+			t.Errorf("%s: exit code %d, %q, want %q", line, code, errs.String(), want)
+		}
 	}
 }
 
