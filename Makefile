@@ -31,9 +31,9 @@ deps: ## install what the tests and the generator need (Debian packages, as root
 generate: deps ## compile the BPF C and write the Go that loads it
 	$(GO) generate ./bpf
 
-build: ## build the program; needs nothing but Go
+build: ## build scas and handset; needs nothing but Go
 	@mkdir -p $(BIN)
-	CGO_ENABLED=0 $(GO) build -trimpath -o $(SCAS) ./cmd/scas
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/scas ./cmd/handset
 
 test: deps lint check-generated race fuzz ## everything: lint, generated code, all tests as root with real peers, fuzzing
 
