@@ -31,7 +31,7 @@ import (
 type Terminal struct {
 	AoR       *string    `json:"aor"`
 	Name      string     `json:"name"`
-	IP        netip.Addr `json:"ip"`
+	IP        netip.Addr `json:"ip"`       // invalid: unknown
 	Instance  *string    `json:"instance"` // +sip.instance; nil without SIP
 	Source    string     `json:"source"`   // static, register, reg-event or registrar
 	Expires   *time.Time `json:"expires"`  // nil for a static terminal
@@ -68,7 +68,7 @@ type Mover interface {
 	Cancel(id string) (session.Transfer, error)
 }
 
-// Sources are what a Server asks. All are required, and safe for concurrent use.
+// Sources are what a Server asks. All but History are required, and safe for concurrent use.
 type Sources struct {
 	Sessions  Sessions
 	Table     Table
@@ -76,6 +76,7 @@ type Sources struct {
 	Mover     Mover
 	Counters  func() map[string]Counters // of the other rooms, by room, for /metrics
 	Ready     func() error               // nil when the gateway watches
+	History   History                    // nil: none is kept
 }
 
 // Counters is a snapshot of what a room counts, by name.

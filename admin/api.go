@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"time"
 
 	"scas/session"
 )
@@ -28,7 +29,7 @@ func (s *Server) getSession(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) listTerminals(w http.ResponseWriter, _ *http.Request) {
-	writeList(s, w, s.src.Terminals.Terminals(), encode[Terminal])
+	writeList(s, w, s.src.Terminals.Terminals(), encodeTerminal)
 }
 
 func (s *Server) listTransfers(w http.ResponseWriter, _ *http.Request) {
@@ -73,6 +74,24 @@ func encodeRecord(r session.Record) ([]byte, error) {
 	}{Record: r}
 	if r.Server.IsValid() {
 		wire.Server = &r.Server
+	}
+	return json.Marshal(wire)
+}
+
+// encodeTerminal encodes t with an address that is not known as null.
+func encodeTerminal(t Terminal) ([]byte, error) {
+	wire := struct {
+		AoR       *string     `json:"aor"`
+		Name      string      `json:"name"`
+		IP        *netip.Addr `json:"ip"`
+		Instance  *string     `json:"instance"`
+		Source    string      `json:"source"`
+		Expires   *time.Time  `json:"expires"`
+		Active    bool        `json:"active"`
+		UserAgent *string     `json:"user_agent"`
+	}{t.AoR, t.Name, nil, t.Instance, t.Source, t.Expires, t.Active, t.UserAgent}
+	if t.IP.IsValid() {
+		wire.IP = &t.IP
 	}
 	return json.Marshal(wire)
 }

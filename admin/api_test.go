@@ -140,6 +140,7 @@ func TestReads(t *testing.T) {
 // openapi.yaml lists the served routes, no more and no fewer.
 func TestOpenAPI(t *testing.T) {
 	w := newWorld()
+	w.history = &fakeHistory{}
 	s, hs := serve(t, w, Config{}, true)
 	var served, listed []string
 	for _, r := range s.routes() {

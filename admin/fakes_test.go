@@ -20,6 +20,7 @@ const bob, alice = "sip:bob@ims.example", "sip:alice@ims.example"
 
 // world is everything a Server asks, in memory.
 type world struct {
+	history History
 	*session.Table
 	terminals []Terminal
 	ready     error
@@ -76,6 +77,7 @@ func (w *world) Cancel(id string) (session.Transfer, error) {
 
 func (w *world) sources() Sources {
 	return Sources{
+		History:  w.history,
 		Sessions: w, Table: w, Terminals: w, Mover: w,
 		Counters: func() map[string]Counters {
 			return map[string]Counters{"bpf": {

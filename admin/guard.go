@@ -27,6 +27,7 @@ func (s *Server) routes() []route {
 		{"GET", "/v1/transfers/{id}", false, s.getTransfer},
 		{"POST", "/v1/transfers", false, s.postTransfer},
 		{"DELETE", "/v1/transfers/{id}", false, s.deleteTransfer},
+		{"GET", "/v1/log", false, s.listLog},
 		{"GET", "/v1/events", false, s.events},
 		{"GET", "/metrics", false, s.metrics()},
 		{"GET", "/healthz", true, s.health},

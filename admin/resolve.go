@@ -90,6 +90,9 @@ func (s *Server) targets(to string) []Terminal {
 	}
 	var out []Terminal
 	for _, t := range s.src.Terminals.Terminals() {
+		if !t.IP.IsValid() { // registered, but nobody said from where
+			continue
+		}
 		if byURI && t.AoR != nil && strings.EqualFold(*t.AoR, to) || !byURI && strings.EqualFold(t.Name, to) {
 			out = append(out, t)
 		}

@@ -30,7 +30,7 @@ func (o *orders) answer(u *user, who asker, c command) {
 	t, known := o.transfers.Transfer(f.transfer)
 	if err != nil {
 		if !yes || !known || !t.State.Open() { // opening the link was the yes already
-			o.log.Info("answer not taken", "aor", u.aor, "transfer", f.transfer, "err", err)
+			o.log.Info("answer not taken", "transfer", f.transfer, "err", err)
 			c.offer, c.session = f.number, f.session
 			o.refuse(u, who, c, answerCode(err))
 		}

@@ -276,7 +276,7 @@ func (o *orders) report(f *offer, t session.Transfer, said string) {
 	if t.State == session.Done {
 		r.On = f.to.Name
 	}
-	o.log.Info("transfer reported", "aor", f.u.aor, "transfer", t.ID, "state", t.State, "code", code)
+	o.log.Info("transfer reported", "transfer", t.ID, "state", t.State, "code", code)
 	f.refer.end(o, t.State)
 	told := map[string]bool{}
 	if f.asker != nil {

@@ -268,7 +268,7 @@ func (o *orders) begin(u *user, who *asker, r session.Record, to session.Binding
 		Session: r.ID, To: to.Terminal(), Trigger: trigger, Confirm: trigger != session.Pull,
 	})
 	if refused := errOrder(err); refused != nil {
-		o.log.Info("order refused", "aor", u.aor, "session", r.ID, "reason", refused.Reason)
+		o.log.Info("order refused", "session", r.ID, "reason", refused.Reason)
 		return codeOf(refused.Reason)
 	}
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"scas/admin"
 	"scas/bpf"
 	"scas/session"
+	"scas/sip"
 )
 
 // defaultConfigFile is read when -c and SCAS_CONFIG are absent.
@@ -22,8 +23,10 @@ const maxConfig = 1 << 20
 // those of configkeys.go; scas.example.yaml explains each.
 type config struct {
 	Node        string
+	Roles       []string // as the file says; empty: what the sections there are for
 	Gateway     gatewayConfig
 	Transfer    transferConfig
+	SIP         sipConfig
 	Subscribers []subscriber
 	API         apiConfig
 	State       stateConfig
@@ -46,7 +49,8 @@ type transferConfig struct {
 	Overlap, Settle, OfferTimeout, AttachTimeout time.Duration
 }
 
-// subscriber is a user of the service with the terminals known without SIP.
+// subscriber is a user of the service with the terminals known without SIP; with SIP it may be
+// everybody of a domain, "sip:*@DOMAIN".
 type subscriber struct {
 	AoR       string
 	Terminals []session.Terminal
@@ -58,7 +62,8 @@ type apiConfig struct {
 }
 
 type stateConfig struct {
-	Dir string // "": nothing is kept over a restart
+	Dir  string        // "": nothing is kept over a restart
+	Keep time.Duration // of the history
 }
 
 // defaultConfig returns what a file that says nothing means.
@@ -75,7 +80,8 @@ func defaultConfig(hostname string) config {
 			Overlap: time.Second, Settle: 2 * time.Second, OfferTimeout: 60 * time.Second, AttachTimeout: 30 * time.Second,
 		},
 		API:   apiConfig{Listen: api.Listen, Socket: api.Socket},
-		State: stateConfig{Dir: "/var/lib/scas"},
+		SIP:   sipConfig{Config: sip.DefaultConfig()},
+		State: stateConfig{Dir: "/var/lib/scas", Keep: keepHistory},
 	}
 }
 
@@ -159,6 +165,7 @@ func (c *config) check(e *env, r *reader) {
 	if c.Node == "" {
 		r.wrong("node", "is required: this machine has no host name")
 	}
+	c.checkSIP(r)
 	c.checkSubscribers(r)
 	c.checkAPI(e, r)
 	if len(r.problems) == 0 {
@@ -190,6 +197,12 @@ func (c *config) checkSubscribers(r *reader) {
 			r.wrong(at+".aor", s.AoR+" is listed twice")
 		}
 		users[s.AoR] = true
+		switch {
+		case !c.SIP.on && len(s.Terminals) == 0:
+			r.wrong(at, "terminals are missing: without the section sip nothing else tells of them")
+		case everybody(s.AoR) && (!c.SIP.on || len(s.Terminals) > 0):
+			r.wrong(at+".aor", s.AoR+" is everybody of a domain: such a subscriber has no terminals here, and needs the section sip")
+		}
 		names := map[string]bool{}
 		for j, t := range s.Terminals {
 			at := fmt.Sprintf("%s.terminals[%d]", at, j)

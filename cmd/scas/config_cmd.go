@@ -57,12 +57,8 @@ func newConfigCheck(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			terminals := uint64(0)
-			for _, s := range c.Subscribers {
-				terminals += uint64(len(s.Terminals))
-			}
 			fmt.Fprintf(e.stdout, "%s: good: node %s, LAN %s, WAN %s, %s with %s\n", f.sources(e).file, c.Node,
-				strings.Join(c.Gateway.LAN, " "), strings.Join(c.Gateway.WAN, " "), plural(uint64(len(c.Subscribers)), "user"), plural(terminals, "terminal"))
+				strings.Join(c.Gateway.LAN, " "), strings.Join(c.Gateway.WAN, " "), plural(uint64(len(c.Subscribers)), "user"), plural(c.terminalCount(), "terminal"))
 			return nil
 		},
 	}

@@ -52,6 +52,7 @@ func TestExampleFile(t *testing.T) {
 	// What the file shows are the defaults, but for the keys that have none.
 	want := defaultConfig("gw1")
 	want.Gateway.LAN, want.Gateway.WAN = []string{"eth1"}, []string{"eth0"}
+	want.Roles = []string{"gateway"}
 	want.Subscribers = []subscriber{{AoR: "sip:bob@ims.example", Terminals: []session.Terminal{
 		{Name: "phone", IP: netip.MustParseAddr("10.10.1.2")}, {Name: "tv", IP: netip.MustParseAddr("10.10.1.3")}}}}
 	if !reflect.DeepEqual(got, want) {
@@ -142,8 +143,8 @@ func TestOverrideErrors(t *testing.T) {
 	}{
 		"mistyped variable": {[]string{"SCAS_GATEWAY_LANE=x"}, nil, "environment variable SCAS_GATEWAY_LANE: no such key; did you mean SCAS_GATEWAY_LAN?"},
 		"bad value":         {[]string{"SCAS_TRANSFER_OVERLAP=1"}, nil, "environment variable SCAS_TRANSFER_OVERLAP: transfer.overlap: \"1\" is no duration: has no unit: write 1s or 1ms"},
-		"reserved":          {[]string{"SCAS_SIP=x"}, nil, "environment variable SCAS_SIP: sip: reserved for a part that is not built yet: the SIP application server"},
-		"reserved below":    {[]string{"SCAS_SIP_LISTEN=x"}, nil, "environment variable SCAS_SIP_LISTEN: no such key"},
+		"reserved":          {[]string{"SCAS_STATE_SERVERS=x"}, nil, "environment variable SCAS_STATE_SERVERS: state.servers: reserved for a part that is not built yet: the external store"},
+		"sip":               {[]string{"SCAS_SIP_LISTEN=x"}, nil, "environment variable SCAS_SIP_LISTEN: sip.terminals: is required"},
 		"no value":          {[]string{"SCAS_NODE="}, nil, "environment variable SCAS_NODE: node: has no value"},
 		"empty list":        {[]string{"SCAS_GATEWAY_LAN="}, nil, "environment variable SCAS_GATEWAY_LAN: gateway.lan: is required"},
 		"broken list":       {[]string{"SCAS_GATEWAY_LAN=[a"}, nil, "environment variable SCAS_GATEWAY_LAN: gateway.lan: is no YAML value"},
@@ -180,20 +181,18 @@ func TestConfigErrors(t *testing.T) {
 		"bracket open":        {"gateway: {lan: [a\n", "f.yaml:1:"},
 		"tab":                 {"gateway:\n\tlan: [a]\n", "f.yaml:2:"},
 		// Reserved.
-		"sip":         {with("sip: {listen: [x]}"), "f.yaml:2:1: sip: reserved for a part that is not built yet: the SIP application server"},
-		"role as":     {with("roles: [gateway, as]"), "f.yaml:2:18: roles[1]: as is reserved for a part that is not built yet"},
-		"servers":     {with("state:\n  servers: [nats://x]"), "f.yaml:3:3: state.servers: reserved for a part that is not built yet: the store"},
-		"keep":        {with("state: {keep: 1h}"), "f.yaml:2:9: state.keep: reserved"},
+		"only as":     {with("roles: [as]"), "f.yaml:2:8: roles: without gateway is reserved for a part that is not built yet"},
+		"servers":     {with("state:\n  servers: [nats://x]"), "f.yaml:3:3: state.servers: reserved for a part that is not built yet: the external store"},
 		"hook xdp":    {"gateway: {lan: [a], wan: [b], hook: xdp}", "f.yaml:1:37: gateway.hook: xdp is reserved for a part that is not built yet: the XDP fast path"},
 		"retarget":    {with("transfer: {mode: retarget}"), "f.yaml:2:18: transfer.mode: retarget is reserved"},
 		"players":     {"gateway: {lan: [a], wan: [b], players: [x]}", "f.yaml:1:31: gateway.players: reserved"},
-		"no terminal": {with("subscribers: [{aor: sip:a@b}]"), "f.yaml:2:15: subscribers[0]: terminals are missing: users whose terminals register are reserved"},
+		"no terminal": {with("subscribers: [{aor: sip:a@b}]"), "f.yaml:2:15: subscribers[0]: terminals are missing: without the section sip"},
 		// Values.
 		"no lan":              {"gateway: {wan: [b]}", "f.yaml:1:1: gateway.lan: is required for the role gateway"},
 		"empty lan":           {"gateway: {lan: [], wan: [b]}", "f.yaml:1:11: gateway.lan: is required"},
 		"lan no list":         {"gateway: {lan: a, wan: [b]}", "f.yaml:1:16: gateway.lan: want a list: [a, b]"},
 		"no roles":            {with("roles: []"), "f.yaml:2:8: roles: must hold gateway"},
-		"unknown role":        {with("roles: [gatway]"), `f.yaml:2:9: roles[0]: "gatway" is not one of gateway`},
+		"unknown role":        {with("roles: [gatway]"), `f.yaml:2:9: roles[0]: "gatway" is not one of gateway, as; did you mean gateway?`},
 		"interface name":      {"gateway: {lan: [a/b], wan: [b]}", `f.yaml:1:17: gateway.lan[0]: "a/b" is no name of an interface`},
 		"interface, long":     {"gateway: {lan: [a234567890123456], wan: [b]}", `is no name of an interface`},
 		"interface twice":     {"gateway: {lan: [a, a], wan: [b]}", "f.yaml:1:20: gateway.lan[1]: a is listed twice"},
@@ -233,6 +232,7 @@ func TestConfigErrors(t *testing.T) {
 		"token twice":         {with("api: {token: 12345678, token_file: /etc/token}"), `api.token_file: and api.token are both set`},
 		"token file missing":  {with("api: {token_file: /etc/none}"), `f.yaml:2:7: api.token_file: open /etc/none: file does not exist`},
 		"token file empty":    {with("api: {token_file: /etc/empty}"), `api.token_file: /etc/empty is empty`},
+		"keep":                {with("state: {keep: 1m}"), `f.yaml:2:15: state.keep: 1m is not within 1h and 87600h`},
 		"path":                {with("state: {dir: x}"), `f.yaml:2:14: state.dir: "x" is no absolute path`},
 		"node, control":       {with(`node: "a\x01b"`), `f.yaml:2:7: node: holds a character that cannot be shown`},
 	} {

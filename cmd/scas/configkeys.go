@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"scas/session"
@@ -20,8 +21,8 @@ type key struct {
 
 // The parts that no issue has asked for yet.
 const (
-	partSIP      = "the SIP application server"
-	partStore    = "the store"
+	partStore    = "the external store"
+	partApart    = "an application server in a process of its own"
 	partXDP      = "the XDP fast path"
 	partRetarget = "retargeting of one server session"
 	partPlayers  = "player profiles of your own"
@@ -32,7 +33,7 @@ func configKeys(c *config) []key {
 	g, t := &c.Gateway, &c.Transfer
 	return []key{
 		{name: "node", read: text(&c.Node, 1, 64)},
-		{name: "roles", list: true, read: readRoles},
+		{name: "roles", list: true, read: readRoles(&c.Roles)},
 		{name: "gateway", sub: []key{
 			{name: "lan", list: true, read: interfaces(&g.LAN)},
 			{name: "wan", list: true, read: interfaces(&g.WAN)},
@@ -58,7 +59,7 @@ func configKeys(c *config) []key {
 			{name: "attach_timeout", read: duration(&t.AttachTimeout, limits{min: "1s", max: "1h"})},
 			{name: "mode", read: oneOf(new(string), []string{"resume"}, map[string]string{"retarget": partRetarget})},
 		}},
-		{name: "sip", reserved: partSIP},
+		{name: "sip", sub: sipKeys(&c.SIP.Config)},
 		{name: "subscribers", list: true, read: readSubscribers(&c.Subscribers)},
 		{name: "api", sub: []key{
 			{name: "listen", read: listenAddress(&c.API.Listen)},
@@ -69,7 +70,7 @@ func configKeys(c *config) []key {
 		{name: "state", sub: []key{
 			{name: "dir", read: path(&c.State.Dir)},
 			{name: "servers", list: true, reserved: partStore, allowed: emptyList},
-			{name: "keep", reserved: partStore, allowed: isText("720h")},
+			{name: "keep", read: duration(&c.State.Keep, limits{min: "1h", max: "87600h"})},
 		}},
 	}
 }
@@ -79,20 +80,23 @@ func emptyList(_ *reader, v value) bool {
 	return ok && len(items) == 0
 }
 
-// isText allows the one value that is the default of a part to come.
-func isText(want string) func(*reader, value) bool {
-	return func(_ *reader, v value) bool { return v.node.GetToken().Value == want }
-}
-
-func readRoles(r *reader, v value) {
-	found := false
-	for _, item := range r.list(v) {
-		var role string
-		oneOf(&role, []string{"gateway"}, map[string]string{"as": partSIP})(r, item)
-		found = found || role == "gateway"
-	}
-	if len(r.problems) == 0 && !found {
-		r.bad(v, "must hold gateway")
+func readRoles(dst *[]string) func(*reader, value) {
+	return func(r *reader, v value) {
+		*dst = nil
+		for _, item := range r.list(v) {
+			var role string
+			if oneOf(&role, []string{roleGateway, roleAS}, nil)(r, item); slices.Contains(*dst, role) {
+				r.bad(item, role+" is listed twice")
+			}
+			*dst = append(*dst, role)
+		}
+		switch {
+		case len(r.problems) > 0 || slices.Contains(*dst, roleGateway):
+		case len(*dst) > 0:
+			r.bad(v, "without gateway is "+reservedFor(partApart))
+		default:
+			r.bad(v, "must hold gateway")
+		}
 	}
 }
 
@@ -108,9 +112,7 @@ func readSubscribers(dst *[]subscriber) func(*reader, value) {
 			if named != nil && !named["aor"] {
 				r.bad(item, "aor is missing: the user's SIP address")
 			}
-			if named != nil && len(s.Terminals) == 0 && len(r.problems) == 0 {
-				r.bad(item, "terminals are missing: users whose terminals register are "+reservedFor(partSIP))
-			}
+			r.places[item.path] = r.position(item.node)
 			*dst = append(*dst, s)
 		}
 	}

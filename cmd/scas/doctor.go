@@ -130,7 +130,7 @@ func probeConfig(e *env, f *configFlags) ([]finding, error) {
 	if c.State.Dir != "" {
 		found = append(found, probeDir("state_dir", c.State.Dir))
 	}
-	if len(c.Subscribers) == 0 {
+	if len(c.Subscribers)+len(c.SIP.Users) == 0 {
 		found = append(found, finding{Name: "subscribers", Detail: "no terminal is enrolled", Hint: "name users and terminals under subscribers: nobody else is watched"})
 	}
 	return found, nil

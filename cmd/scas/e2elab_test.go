@@ -39,6 +39,7 @@ type siteConfig struct {
 	settle   time.Duration // default 1 s
 	attach   time.Duration // default 30 s
 	only     []string      // names of the terminals that are enrolled; default all
+	sip      string        // the section sip; default none
 }
 
 func (c siteConfig) withDefaults() siteConfig {
@@ -164,8 +165,8 @@ transfer: {overlap: %v, settle: %v, attach_timeout: %v}
 subscribers: [{aor: "sip:bob@ims.example", terminals: [%s]}]
 api: {listen: "127.0.0.1:8470", socket: %s}
 state: {dir: %s}
-`, lab.LAN0, lab.LAN1, lab.WAN0, s.cfg.steer, s.cfg.upstream, siteOverlap, s.cfg.settle, s.cfg.attach,
-		strings.Join(terminals, ", "), s.socket(), filepath.Join(s.dir, "state"))
+%s`, lab.LAN0, lab.LAN1, lab.WAN0, s.cfg.steer, s.cfg.upstream, siteOverlap, s.cfg.settle, s.cfg.attach,
+		strings.Join(terminals, ", "), s.socket(), filepath.Join(s.dir, "state"), s.cfg.sip)
 	file := filepath.Join(s.dir, "scas.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

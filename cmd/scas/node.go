@@ -15,16 +15,21 @@ import (
 	"scas/admin"
 	"scas/bpf"
 	"scas/session"
+	"scas/session/kv"
+	"scas/sip"
 	"scas/splice"
 	"scas/tracer"
 )
 
 // node is a running gateway: the rooms, joined.
 //
-//	kernel events -> tracer -> table <- splicer <- orders <- API
+//	kernel events -> tracer -> table <- splicer <- orders <- API, SIP
+//	                             |                            |
+//	                             +-> store <- registrations <-+-> gate -> kernel
 //
-// What was opened or started last is undone first: the API, then the splicer, which still
-// needs the steering to end its connections, then the tracer, then the kernel half.
+// What was opened or started last is undone first: the API and the application server, then
+// the splicer, which still needs the steering to end its connections, then what stores how
+// films ended, the tracer, the store, the kernel half.
 type node struct {
 	cfg       config
 	now       func() time.Time
@@ -35,6 +40,8 @@ type node struct {
 	listeners []*net.TCPListener
 	live      *tracer.Live
 	splicer   *splice.Splicer
+	store     *kv.Store   // nil: nothing is stored but the running sessions
+	server    *sip.Server // nil: no application server
 	api       *admin.Server
 	ready     *readiness
 	undo      []func() error
@@ -44,7 +51,7 @@ type node struct {
 func openNode(e *env, c config, log *slog.Logger) (*node, error) {
 	n := &node{cfg: c, now: e.now, log: log, directory: newDirectory(c), table: session.NewTable(), ready: &readiness{}}
 	n.ready.set(errors.New("starting"))
-	for _, step := range []func() error{n.openKernel, n.openTracer, n.openSplicer, n.openAPI, n.admit} {
+	for _, step := range []func() error{n.openKernel, n.openTracer, n.openSplicer, n.openStore, n.openSIP, n.openAPI, n.admit} {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.close())
 		}
@@ -89,9 +96,13 @@ func (n *node) openKernel() error {
 }
 
 func (n *node) openTracer() error {
+	var kernel tracer.Kernel = n.gateway
+	if n.cfg.SIP.on {
+		kernel = admitted{n.gateway, n.directory}
+	}
 	n.live = tracer.NewLive(tracer.Config{
 		Gateway: n.cfg.Node, Prefix: idPrefix(n.now()), Services: n.cfg.services(), Name: n.directory.name,
-	}, n.gateway, n.table, n.log)
+	}, kernel, n.table, n.log)
 	if n.cfg.State.Dir == "" {
 		return nil
 	}
@@ -108,17 +119,29 @@ func (n *node) openSplicer() (err error) {
 		return aor, aor != ""
 	}
 	cfg.Now = n.now
-	n.splicer, err = splice.New(cfg, n.gateway, n.live, n.table, n.log)
+	var watcher splice.Tracer = n.live
+	if n.cfg.SIP.on {
+		watcher = relayed{n.live, n.directory}
+	}
+	n.splicer, err = splice.New(cfg, n.gateway, watcher, n.table, n.log)
 	return err
 }
 
 func (n *node) openAPI() (err error) {
 	cfg := n.cfg.admin()
 	cfg.Version = readBuildInfo().Version
-	n.api, err = admin.New(cfg, admin.Sources{
-		Sessions: liveSessions{n.live, n.now}, Table: n.table, Terminals: terminals{n.directory, n.table}, Mover: n.splicer,
+	who := terminals{directory: n.directory, sessions: n.table}
+	if n.server != nil {
+		who.bindings = n.server.Terminals
+	}
+	src := admin.Sources{
+		Sessions: liveSessions{n.live, n.now}, Table: n.table, Terminals: who, Mover: n.splicer,
 		Counters: n.counters, Ready: n.ready.get,
-	}, n.log)
+	}
+	if n.store != nil {
+		src.History = history{n.store}
+	}
+	n.api, err = admin.New(cfg, src, n.log)
 	if err == nil {
 		n.undo = append(n.undo, func() error { n.api.Close(); return nil })
 	}
@@ -127,11 +150,13 @@ func (n *node) openAPI() (err error) {
 
 // counters returns what the rooms count. Which of it goes down again, each room's Stats says.
 func (n *node) counters() map[string]admin.Counters {
-	return map[string]admin.Counters{
+	all := map[string]admin.Counters{
 		"bpf":    split(n.gateway.Stats(), "subscribers", "armed", "media_flows", "legs", "cuts", "tcp_flows", "ring_pending_bytes"),
 		"tracer": split(n.live.Stats(), "connections"),
 		"splice": split(n.splicer.Stats(), "connections_open", "transfers_open"),
 	}
+	n.serviceCounters(all)
+	return all
 }
 
 // split takes what goes up and down out of stats.
@@ -148,7 +173,7 @@ func split(stats map[string]uint64, now ...string) admin.Counters {
 
 // admit opens the gateway for the configured terminals.
 func (n *node) admit() error {
-	for _, t := range n.directory.list {
+	for _, t := range n.directory.configured() {
 		if err := n.gateway.Subscribe(t.IP); err != nil {
 			return fmt.Errorf("admit terminal %s: %w", t.IP, err)
 		}
@@ -169,7 +194,13 @@ func (n *node) start(broken context.CancelCauseFunc) {
 		forgetTransfers(ctx, n.table, n.now)
 		return nil
 	})
+	if n.store != nil {
+		n.run(broken, n.publish)
+	}
 	n.run(broken, func(ctx context.Context) error { return n.splicer.Serve(ctx, n.listeners...) })
+	if n.server != nil {
+		n.run(broken, n.server.Serve)
+	}
 	n.run(broken, n.api.Serve)
 	n.ready.set(nil)
 }

@@ -23,7 +23,7 @@ func newRoot(e *env) *cobra.Command {
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
 	root.AddCommand(
-		newServe(e), newSessions(e), newTerminals(e), newTransfer(e), newTransfers(e),
+		newServe(e), newSessions(e), newTerminals(e), newTransfer(e), newTransfers(e), newLog(e),
 		newTrace(e), newDoctor(e), newConfig(e), newDemo(e), newVersion(e),
 		reserved("top", "the live view"),
 	)

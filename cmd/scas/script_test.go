@@ -128,7 +128,7 @@ func startFake(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	d := newDirectory(c)
 	s, err := admin.New(admin.Config{Socket: ts.Getenv("SOCK")}, admin.Sources{
-		Sessions: table, Table: table, Terminals: terminals{d, table}, Mover: &fakeMover{table},
+		Sessions: table, Table: table, Terminals: terminals{directory: d, sessions: table}, Mover: &fakeMover{table},
 		Counters: func() map[string]admin.Counters { return nil }, Ready: func() error { return nil },
 	}, slog.New(slog.DiscardHandler))
 	ts.Check(err)

@@ -92,7 +92,8 @@ func serve(e *env, c config, drain time.Duration, log *slog.Logger) error {
 	running, broken := context.WithCancelCause(context.Background())
 	defer broken(nil)
 	n.start(broken)
-	log.Info("gateway is up", "gateway", c.Node, "lan", c.Gateway.LAN, "wan", c.Gateway.WAN, "terminals", len(n.directory.list))
+	log.Info("gateway is up", "gateway", c.Node, "lan", c.Gateway.LAN, "wan", c.Gateway.WAN, "terminals", len(n.directory.configured()))
+	n.announce(log)
 
 	select {
 	case <-asked.Done():

@@ -22,12 +22,12 @@ func newTerminals(e *env) *cobra.Command {
 				return orJSON(e, raw, err)
 			}
 			if len(list) == 0 {
-				fmt.Fprintln(e.stderr, "no terminal is enrolled: name some under subscribers in the configuration")
+				fmt.Fprintln(e.stderr, "no terminal is enrolled: none is registered, and the configuration names none under subscribers")
 				return nil
 			}
 			rows := make([][]string, 0, len(list))
 			for _, t := range list {
-				rows = append(rows, []string{user(t.AoR), t.Name, t.IP.String(), t.Source, clockTime(e.now(), t.Expires), yesNo(t.Active), orNone(t.UserAgent)})
+				rows = append(rows, []string{user(t.AoR), t.Name, address(t), t.Source, clockTime(e.now(), t.Expires), yesNo(t.Active), orNone(t.UserAgent)})
 			}
 			return writeTable(e.stdout, []string{"USER", "NAME", "ADDRESS", "KNOWN BY", "UNTIL", "PLAYS", "PLAYER"}, rows)
 		},
@@ -35,4 +35,12 @@ func newTerminals(e *env) *cobra.Command {
 	out.flag(cmd)
 	f.flags(cmd)
 	return cmd
+}
+
+// address shows a terminal's address, which a registration may leave open.
+func address(t admin.Terminal) string {
+	if !t.IP.IsValid() {
+		return orNone(nil)
+	}
+	return t.IP.String()
 }

@@ -69,7 +69,7 @@ func TestDirectory(t *testing.T) {
 		r.Terminal.IP, r.Started = netip.MustParseAddr("10.0.0.1"), time.Unix(int64(i), 0)
 		table.Put(r)
 	}
-	list := terminals{d, table}.Terminals()
+	list := terminals{directory: d, sessions: table}.Terminals()
 	if len(list) != 2 || !list[0].Active || *list[0].UserAgent != "one" || list[1].Active || list[1].UserAgent != nil || list[0].Source != "static" {
 		t.Errorf("%+v", list)
 	}

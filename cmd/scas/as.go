@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"path/filepath"
+	"time"
+
+	"scas/admin"
+	"scas/bpf"
+	"scas/session"
+	"scas/session/kv"
+	"scas/sip"
+	"scas/tracer"
+)
+
+// storeName is the directory in state.dir that holds registrations, orders and the history.
+const storeName = "store"
+
+// storeTimeout is how long the store may take to open.
+const storeTimeout = time.Minute
+
+// openStore opens the store of what must survive a restart; without state.dir there is none.
+func (n *node) openStore() (err error) {
+	if !n.cfg.SIP.on || n.cfg.State.Dir == "" {
+		return nil
+	}
+	cfg := kv.DefaultConfig()
+	cfg.Node, cfg.Dir, cfg.Keep, cfg.Now = n.cfg.Node, filepath.Join(n.cfg.State.Dir, storeName), n.cfg.State.Keep, n.now
+	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
+	defer cancel()
+	if n.store, err = kv.Open(ctx, cfg, n.log); err != nil {
+		return fmt.Errorf("state.dir: %w", err)
+	}
+	n.undo = append(n.undo, n.store.Close)
+	return nil
+}
+
+// openSIP opens the application server's sockets.
+func (n *node) openSIP() (err error) {
+	if !n.cfg.SIP.on {
+		return nil
+	}
+	deps := sip.Deps{
+		Mover: n.splicer, Sessions: liveSessions{n.live, n.now}, Transfers: n.table, Now: n.now,
+		Gate:         &gate{kernel: n.gateway, live: n.live, table: n.table, directory: n.directory, now: n.now},
+		OfferTimeout: n.cfg.Transfer.OfferTimeout, AttachTimeout: n.cfg.Transfer.AttachTimeout,
+	}
+	if n.store != nil {
+		deps.Store = n.store
+	}
+	if n.server, err = sip.New(n.cfg.server(), deps, n.log); err != nil {
+		return err
+	}
+	n.undo = append(n.undo, n.server.Close)
+	return nil
+}
+
+// publish writes sessions, transfers and the history into the store until ctx ends.
+func (n *node) publish(ctx context.Context) error {
+	return n.store.Publish(ctx, n.table, liveSessions{n.live, n.now})
+}
+
+// serviceCounters adds what application server and store count.
+func (n *node) serviceCounters(all map[string]admin.Counters) {
+	if n.server != nil {
+		all["sip"] = split(n.server.Stats(), "bindings", "users", "open", "subscriptions")
+	}
+	if n.store != nil {
+		all["store"] = split(n.store.Stats(), "queued", "known", "connected")
+	}
+}
+
+// gate opens and closes the gateway to terminals as they register and leave (sip.Gate). It is
+// called by one goroutine.
+type gate struct {
+	kernel interface {
+		Subscribe(netip.Addr) error
+		Unsubscribe(netip.Addr) error
+	}
+	live interface {
+		Leave(t session.Terminal, now time.Time)
+	}
+	table     interface{ List() []session.Record }
+	directory *directory
+	now       func() time.Time
+}
+
+// Open admits a terminal's address, or lets it stand for another terminal.
+func (g *gate) Open(b session.Binding) error {
+	before, known := g.directory.at(b.IP)
+	if known && before.AoR != b.AoR {
+		g.leave(netip.PrefixFrom(b.IP, b.IP.BitLen())) // what plays there is another user's
+	}
+	g.directory.bind(b) // before anything of it is seen
+	err := g.kernel.Subscribe(b.IP)
+	if err != nil && !known {
+		g.directory.unbind(b.IP)
+	}
+	return err
+}
+
+// Close is the reverse of Open; what plays there goes on, unwatched. Several addresses of one
+// place are admitted until the last has left.
+func (g *gate) Close(b session.Binding) error {
+	place := netip.PrefixFrom(b.IP, b.IP.BitLen())
+	if !g.directory.shared(b.IP) {
+		place = g.directory.place(b.IP)
+		if err := g.kernel.Unsubscribe(b.IP); err != nil {
+			return err
+		}
+	}
+	g.directory.unbind(b.IP) // before its sessions are ended: nothing may bring them back
+	g.leave(place)
+	return nil
+}
+
+// leave ends the watching of all sessions of a place.
+func (g *gate) leave(place netip.Prefix) {
+	now := g.now()
+	g.live.Leave(session.Terminal{IP: place.Addr()}, now)
+	for _, r := range g.table.List() {
+		if r.State != session.Ended && place.Contains(r.Terminal.IP) && r.Terminal.IP != place.Addr() {
+			g.live.Leave(r.Terminal, now)
+		}
+	}
+}
+
+// admitted is the kernel half as the tracer sees it where terminals come and go: what is still
+// told of one that has left is not heard.
+type admitted struct {
+	*bpf.Gateway
+	directory *directory
+}
+
+// Read reads the next event of an admitted terminal.
+func (k admitted) Read(ctx context.Context, ev *bpf.Event) error {
+	for {
+		if err := k.Gateway.Read(ctx, ev); err != nil {
+			return err
+		}
+		if _, ok := k.directory.Lookup(ev.Flow.Terminal.Addr()); ok {
+			return nil
+		}
+	}
+}
+
+// relayed is the tracer as the splicer sees it where terminals come and go: a connection that
+// is relayed outlives the registration of its terminal, and is not looked into from then on.
+type relayed struct {
+	*tracer.Live
+	directory *directory
+}
+
+// Stream takes bytes of an admitted terminal.
+func (r relayed) Stream(f bpf.Flow, dir bpf.Dir, b []byte, at time.Time) {
+	if _, ok := r.directory.Lookup(f.Terminal.Addr()); ok {
+		r.Live.Stream(f, dir, b, at)
+	}
+}
+
+// announce tells where the application server listens.
+func (n *node) announce(log *slog.Logger) {
+	if n.server != nil {
+		log.Info("application server is up", "listen", n.server.Addrs())
+	}
+}
