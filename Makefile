@@ -45,7 +45,7 @@ test-unit: ## the tests that need neither root nor other programs
 	$(GO) test $(PKGS)
 
 matrix: deps ## the moves between real players, with their figures
-	SCAS_PRIV=1 $(GO) test -count=1 -v -timeout 30m -run 'TestReal' ./cmd/scas
+	SCAS_PRIV=1 $(GO) test -count=1 -v -timeout 30m -run 'TestReal|TestMMS' ./cmd/scas
 
 cover: ## coverage of the unit tests
 	$(GO) test -coverprofile=$(BIN)/cover.out $(PKGS) && $(GO) tool cover -func=$(BIN)/cover.out | tail -1

@@ -13,12 +13,13 @@ const (
 
 // end: a steered player is told that the film is over, and its connection is closed: all but
 // ffmpeg end cleanly then. To a watched one nothing can be told, since nobody knows where its
-// packets end; its connection is closed as it is. What the players do (mms.md 6.5):
+// packets end; its connection is closed as it is. What the players do
+// (docs/mms.md):
 //
 //	            EndOfStream and FIN        FIN alone
 //	ffmpeg      reads errors for ever      reads errors for ever
 //	libmms      end of film                end of film
-//	VLC         end of film                end of film, after ten tries
+//	VLC         end of film                MMST: stands still on its last picture
 //	MPlayer     exits                      exits, with a read error
 func (mmst) end(x *ender, r *relay) {
 	t, ok := x.talk(r).(*mmstTalk)
