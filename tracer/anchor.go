@@ -130,10 +130,12 @@ func (r *reading) choose(p play, seq session.Seq, ts session.RTPTime, rate uint3
 	if r.haveRT {
 		d := session.Ticks(ts.Sub(r.rt0), rate, p.scale)
 		switch {
-		case d > -early && d < at.Sub(p.at)+late, r.haveSeq && ahead(d, seq.Sub(r.seq0)):
+		case d > -early && d < at.Sub(p.at)+late:
 			npt = p.start.Add(d) // the reply is right
-		case p.start > session.NPT(absolute) && (d-time.Duration(p.start)).Abs() < absolute:
-			npt = session.NPT(d) // rtptime is that of npt 0
+		case p.start > session.NPT(absolute) && (d-time.Duration(p.start)).Abs() < absolute+max(at.Sub(p.at), 0):
+			npt = session.NPT(d) // rtptime is that of npt 0; the first packet looked at may be a late one
+		case r.haveSeq && ahead(d, seq.Sub(r.seq0)):
+			npt = p.start.Add(d) // right, and faster than real time
 		default:
 			errIs = 300 * time.Millisecond // the first packet counts
 		}

@@ -36,6 +36,7 @@ func TestReading(t *testing.T) {
 	}{
 		{"promised and kept", on(play{first: true}), false, false, []tick{{.07, 0, 5760}, {.11, 1, 9360}}, .104},
 		{"rtptime of npt 0", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 45 * 90000}, {.05, 1, 45*90000 + 3600}}, 45.04},
+		{"rtptime of npt 0, looked at late", on(play{start: at45, first: true}), false, false, []tick{{.9, 700, 45*90000 + 81000}, {.94, 730, 45*90000 + 84600}}, 45.94},
 		{"no RTP-Info", on(play{start: at45}), true, true, []tick{{.1, 0, 777}, {.14, 1, 777 + 3600}}, 45.04},
 		{"B-frames go back and forth", on(play{}), false, false, []tick{{0, 0, 0}, {.04, 1, 10800}, {.08, 2, 3600}, {.12, 3, 7200}}, .12},
 		{"old packets first", on(play{start: at45}), false, false, []tick{{.01, -2, -7200}, {.02, -1, -3600}, {.03, 0, 0}, {.07, 1, 3600}}, 45.04},
