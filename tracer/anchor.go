@@ -93,7 +93,7 @@ func (r *reading) packet(p play, seq session.Seq, ts session.RTPTime, rate uint3
 	ticks := session.Ticks(ts.Sub(r.newest), rate, r.anchor.Scale)
 	off := ticks - at.Sub(r.lastAt)
 	switch {
-	case !ahead(ticks, packets) && r.staleStart(p, ticks, at):
+	case r.staleStart(p, ticks, at):
 		r.at(p.start, ts, rate, p.scale, at)
 		r.err = 200 * time.Millisecond
 	case off.Abs() > jumpAtAll && ticks.Abs() > jumpAtAll && !ahead(ticks, packets):
@@ -109,8 +109,12 @@ func (r *reading) packet(p play, seq session.Seq, ts session.RTPTime, rate uint3
 }
 
 // ahead reports whether so many packets carry so much media: then a server sent faster than
-// real time, and of hundreds of packets one was looked at.
+// real time, and of hundreds of packets one was looked at. Both are negative for one that was
+// sent before: the kernel's newest may be known already.
 func ahead(media time.Duration, packets int) bool {
+	if packets < 0 {
+		media, packets = -media, -packets
+	}
 	return media > 0 && media < 10*time.Minute && packets > 0 && media/time.Duration(packets) < sparse
 }
 

@@ -45,7 +45,8 @@ func TestReading(t *testing.T) {
 		{"speed 2 compressed", on(play{scale: 2, speed: 2}), false, false, []tick{{0, 0, 0}, {.5, 1, 45000}, {1.1, 2, 99000}}, 2.2},
 		{"speed 2 as the RFC has it", on(play{scale: 2, speed: 2}), false, false, []tick{{0, 0, 0}, {.5, 1, 90000}, {1.1, 2, 198000}}, 2.2},
 		{"ahead of time, one packet in many seen", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 0}, {.02, 1500, 60 * 90000}, {.3, 2500, 100 * 90000}}, 145},
-		{"ahead of time by the start", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 0}, {.02, 1125, 45 * 90000}}, 90},
+		{"ahead of time, an older one seen later", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 0}, {.02, 1500, 60 * 90000}, {.05, 1200, 48 * 90000}, {.06, 1501, 60*90000 + 3600}}, 105.04},
+		{"stale picture of npt 0 of a fast server", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 0}, {.3, 300, 45 * 90000}}, 45},
 		{"ahead of time before the first one seen", on(play{start: at45, first: true}), false, false, []tick{{.02, 1500, 60 * 90000}, {.06, 1501, 60*90000 + 3600}}, 105.04},
 		{"another time base", on(play{}), false, false, []tick{{0, 0, 0}, {.04, 1, 3600}, {.08, 2, 1_000_003_600}, {.12, 3, 1_000_007_200}}, .12},
 	} {
