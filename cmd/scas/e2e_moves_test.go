@@ -256,7 +256,7 @@ func (m *labMove) checkPeers(t *testing.T) {
 		}
 	}
 	silence := m.start.FirstPacket.Sub(m.left.LastPacket).Seconds()
-	if x.Silence == nil || math.Abs(*x.Silence-silence) > 0.4+m.slack || !m.paused && *x.Silence > 0.1+m.slack || m.paused && *x.Silence < 0.1 {
+	if x.Silence == nil || math.Abs(*x.Silence-silence) > 0.4+m.slack || !m.paused && *x.Silence > 0.1+m.slack || m.paused && *x.Silence < 0 {
 		t.Errorf("silence %v, players saw %.2f", orNaN(x.Silence), silence)
 	}
 }
