@@ -38,8 +38,9 @@ build: ## build scas and handset; needs nothing but Go
 test: deps lint check-generated race fuzz ## everything: lint, generated code, all tests as root with real peers, fuzzing
 
 race: deps ## all tests with the race detector, root tests and real peers included
-	SCAS_PRIV=1 $(GO) test -race -timeout 30m $$($(GO) list $(PKGS) | grep -vE '$(ALONE)')
-	SCAS_PRIV=1 $(GO) test -race -timeout 30m -p 1 $$($(GO) list $(PKGS) | grep -E '$(ALONE)')
+	@export SCAS_PRIV=1; r=0; \
+	$(GO) test -race -timeout 30m $$($(GO) list $(PKGS) | grep -vE '$(ALONE)') || r=1; \
+	$(GO) test -race -timeout 30m -p 1 $$($(GO) list $(PKGS) | grep -E '$(ALONE)') || r=1; exit $$r
 
 test-unit: ## the tests that need neither root nor other programs
 	$(GO) test $(PKGS)
