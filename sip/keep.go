@@ -71,8 +71,26 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// run writes until ctx ends, and then what is still due, for a moment.
-func (k *bindingStore) run(ctx context.Context, read func(key string) (session.Binding, bool)) {
+// returning is a store that can be away and come back with less than it had.
+type returning interface {
+	// Returned tells each time that the store is back, until ctx ends.
+	Returned(ctx context.Context) <-chan struct{}
+}
+
+// kept is what the store is to hold.
+type kept interface {
+	binding(key string) (session.Binding, bool)
+	markAll()
+}
+
+// run writes until ctx ends, and then what is still due, for a moment. A store that comes back
+// is made equal.
+func (k *bindingStore) run(ctx context.Context, all kept) {
+	var returned <-chan struct{}
+	if r, ok := k.store.(returning); ok {
+		returned = r.Returned(ctx)
+	}
+	read := all.binding
 	for {
 		select {
 		case <-ctx.Done():
@@ -81,6 +99,10 @@ func (k *bindingStore) run(ctx context.Context, read func(key string) (session.B
 			k.write(last, read)
 			return
 		case <-k.wake:
+		case <-returned:
+			if _, ok := k.load(ctx); ok { // what is there as it should be is not written again
+				all.markAll()
+			}
 		}
 		if !k.write(ctx, read) && !sleep(ctx, storeRetry) {
 			continue

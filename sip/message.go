@@ -268,6 +268,7 @@ func (o *orders) save(u *user) {
 	u.mu.Lock()
 	kept := u.settings.Clone()
 	u.mu.Unlock()
+	o.renamed(u.aor)
 	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
 	defer cancel()
 	if err := o.store.PutUser(ctx, kept); err != nil {

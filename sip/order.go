@@ -37,9 +37,10 @@ type orders struct {
 	sessions   Sessions
 	transfers  Transfers
 	store      Store
-	presence   *subscriber   // nil: no presence server
-	offerTime  time.Duration // an offer waits so long for a yes; told as Expires
-	attachTime time.Duration // the target has so long to open the URL
+	renamed    func(aor string) // told when a user's terminals may have got other names
+	presence   *subscriber      // nil: no presence server
+	offerTime  time.Duration    // an offer waits so long for a yes; told as Expires
+	attachTime time.Duration    // the target has so long to open the URL
 	wg         sync.WaitGroup
 	slots      chan struct{} // bounds the messages on their way
 	lastHop    atomic.Bool   // the core wants the last hop of a Path only

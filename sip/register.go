@@ -114,6 +114,9 @@ func (s *Server) thirdParty(r *request, id identity, expires time.Duration, said
 		s.log.Warn("body of a REGISTER is about another user, ignored", "aor", aor)
 		inner = nil
 	}
+	if s.repeatedEnd(r, inner, expires) {
+		return
+	}
 	now := s.now()
 	if expires > 0 {
 		s.registry.registered(aor, now.Add(expires+s.registry.grace()), coreTarget(r))

@@ -74,7 +74,7 @@ func (g *registry) run(ctx context.Context) {
 		if kept, ok := g.keep.load(ctx); ok {
 			g.restore(kept)
 		}
-		g.keep.run(ctx, g.binding)
+		g.keep.run(ctx, g)
 	})
 	tick := time.NewTicker(registryTick)
 	defer tick.Stop()
@@ -133,15 +133,19 @@ func identities(texts []string) []identity {
 	return out
 }
 
-// binding is for the store: the binding with that key, false when it is gone.
-func (g *registry) binding(key string) (session.Binding, bool) {
+// binding is for the store: the binding with that key and the name its user gave it, false
+// when it is gone. Those of the configuration are stored for the gateways in other processes.
+func (g *registry) binding(key string) (b session.Binding, ok bool) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	b, ok := g.byKey[key]
-	if !ok || b.Source == session.FromStatic {
-		return session.Binding{}, false
+	there, ok := g.byKey[key]
+	if ok {
+		b = there.Clone()
 	}
-	return b.Clone(), true
+	g.mu.Unlock()
+	if ok && g.gate.naming != nil {
+		b = g.gate.naming(b)
+	}
+	return b, ok
 }
 
 // userOf returns the AoR of the user of the service with that identity.
@@ -216,10 +220,22 @@ func (g *registry) gauges(out map[string]uint64) {
 	out["open"] = uint64(g.gate.size())
 }
 
-// renamed makes the gateways learn the names of a user's terminals again.
+// renamed makes the gateways learn the names of a user's terminals again, and the store.
 func (g *registry) renamed(aor string) {
-	for _, b := range g.terminalsOf(aor) {
-		g.gate.hold(b)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, b := range g.liveLocked(aor) {
+		g.gate.hold(*g.byKey[b.Key])
+		g.keep.mark(b.Key)
+	}
+}
+
+// markAll makes the store hold every binding again.
+func (g *registry) markAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for key := range g.byKey {
+		g.keep.mark(key)
 	}
 }
 

@@ -69,6 +69,7 @@ type Server struct {
 	deps  Deps
 	log   *slog.Logger
 	now   func() time.Time
+	began time.Time
 	stack *stack
 	count *counters
 
@@ -105,7 +106,7 @@ func New(cfg Config, deps Deps, log *slog.Logger) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, deps: deps, log: log, now: deps.Now, stack: st, count: st.count}
+	s := &Server{cfg: cfg, deps: deps, log: log, now: deps.Now, began: deps.Now(), stack: st, count: st.count}
 	s.registry = newRegistry(cfg, users, deps.Store, deps.Gate, log, st.count, deps.Now)
 	s.notifies = newNotifications(st)
 	if err := s.join(); err != nil {

@@ -17,6 +17,7 @@ func newOrders(cfg Config, deps Deps, st *stack, dir directory) *orders {
 		mover: deps.Mover, sessions: deps.Sessions, transfers: deps.Transfers, store: deps.Store,
 		offerTime: deps.OfferTimeout, attachTime: deps.AttachTimeout, slots: make(chan struct{}, maxMessages),
 		watching: make(chan struct{}),
+		renamed:  func(string) {},
 		users:    map[string]*user{}, kept: map[string]session.User{}, offers: map[string]*offer{},
 	}
 	if o.cfg.Limits.Messages <= 0 {
@@ -104,6 +105,7 @@ func (o *orders) late(known []*user) {
 		}
 		u.settings.Auto = u.settings.Auto || chosen.Auto
 		u.mu.Unlock()
+		o.renamed(u.aor)
 	}
 }
 

@@ -81,7 +81,7 @@ func (u *user) named(bs []session.Binding) []session.Binding {
 	slices.SortStableFunc(bs, func(a, b session.Binding) int {
 		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Key, b.Key))
 	})
-	seen, used := map[string]bool{}, map[string]bool{}
+	seen, used, before := map[string]bool{}, map[string]bool{}, map[string]string{}
 	out := bs[:0]
 	for _, b := range bs {
 		if k := terminalKey(b); !seen[k] {
@@ -93,24 +93,26 @@ func (u *user) named(bs []session.Binding) []session.Binding {
 		if name := u.settings.Names[terminalKey(out[i])]; name != "" {
 			out[i].Name = name
 		} else if out[i].Source != session.FromStatic {
-			out[i].Name = ""
+			before[out[i].Key], out[i].Name = out[i].Name, ""
 		}
 		used[out[i].Name] = true
 	}
 	maps.DeleteFunc(u.given, func(k, _ string) bool { return !seen[k] })
 	for i := range out {
 		if out[i].Name == "" {
-			out[i].Name = u.give(out[i], used)
+			out[i].Name = u.give(out[i], before[out[i].Key], used)
 		}
 		used[out[i].Name] = true
 	}
 	return out
 }
 
-// give returns the default name of a terminal; it stays as long as the terminal does.
-func (u *user) give(b session.Binding, used map[string]bool) string {
+// give returns the default name of a terminal; it stays as long as the terminal does, over a
+// restart as well: before is what the store says it was called.
+func (u *user) give(b session.Binding, before string, used map[string]bool) string {
 	key := terminalKey(b)
-	if name := u.given[key]; name != "" && !used[name] {
+	if name := cmp.Or(u.given[key], before); name != "" && !used[name] {
+		u.given[key] = name
 		return name
 	}
 	for _, name := range u.given {
