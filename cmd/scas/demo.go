@@ -105,6 +105,7 @@ type demo struct {
 	tv     actor
 	record session.Record // of the phone's session
 	opened time.Time      // when the TV opened the URL
+	ended  chan ending    // the end of the phone's film, once the move is committed
 }
 
 // tell prints a line of the timeline.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 	"time"
 
 	"scas/session"
@@ -96,7 +97,9 @@ func shown(v *float64) string {
 
 // write writes the figures for people.
 func (f *figures) write(w io.Writer) {
-	line := func(name, value, bound string) { fmt.Fprintf(w, "  %-34s %-12s %s\n", name, value, bound) }
+	line := func(name, value, bound string) {
+		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %-34s %-12s %s", name, value, bound), " "))
+	}
 	fmt.Fprintln(w, "\nFigures")
 	if f.TracedError != nil {
 		line("position traced, off by", shown(f.TracedError), fmt.Sprintf("median of %d, at most %.2f s", f.Samples, maxTraced))

@@ -143,6 +143,10 @@ func (d *demo) follow(ctx context.Context, id string, changes <-chan []byte) err
 		default:
 			d.tell("transfer", "%s", transferState(t))
 		}
+		if t.Times.Committed != nil && d.ended == nil {
+			d.ended = make(chan ending, 1)
+			go d.phoneEnds(ctx)
+		}
 		if !t.State.Open() {
 			return nil
 		}
@@ -163,17 +167,8 @@ func (d *demo) afterwards(ctx context.Context) error {
 		d.fig.SeenTwiceMax += 3 // GStreamer falls back to TCP late: the gateway waits 6 s
 	}
 	d.fig.PhoneEndMax = (d.phone.buffer() + 5*time.Second).Seconds()
-	limit, cancel := context.WithTimeout(ctx, 12*time.Second)
-	defer cancel()
-	at, last, clean, err := d.phone.ended(limit)
-	if err != nil {
-		d.tell("phone", "has not ended: %v", err)
-	} else {
-		d.fig.PhoneClean, d.fig.LeftAt = clean, &last.npt
-		d.tellAt(at, "phone", "ended by itself; its last picture was %s in the film", playTime(&last.npt))
-	}
-	if t := d.fig.Transfer; t.Times.Committed != nil && err == nil {
-		d.fig.PhoneEnded = session.Ptr(max(0, at.Sub(*t.Times.Committed).Seconds()))
+	if d.ended != nil {
+		d.phoneEnded(<-d.ended)
 	}
 	if d.fig.LeftAt != nil && d.fig.WentOnAt != nil {
 		picture := 1.0 / peers.Rate // all films have 25 a second
@@ -186,6 +181,35 @@ func (d *demo) afterwards(ctx context.Context) error {
 	d.fig.Sessions = d.stage.sessions()
 	d.tell("server", "holds %s", plural(uint64(d.fig.Sessions), "session"))
 	return nil
+}
+
+// ending is how a terminal's film ended: when, with which picture, and whether as at its end.
+type ending struct {
+	at    time.Time
+	last  scene
+	clean bool
+	err   error
+}
+
+// phoneEnds tells of the end of the phone's film and hands it on.
+func (d *demo) phoneEnds(ctx context.Context) {
+	limit, cancel := context.WithTimeout(ctx, 12*time.Second)
+	defer cancel()
+	var end ending
+	if end.at, end.last, end.clean, end.err = d.phone.ended(limit); end.err != nil {
+		d.tell("phone", "has not ended: %v", end.err)
+	} else {
+		d.tellAt(end.at, "phone", "ended by itself; its last picture was %s in the film", playTime(&end.last.npt))
+	}
+	d.ended <- end
+}
+
+func (d *demo) phoneEnded(end ending) {
+	if end.err != nil {
+		return
+	}
+	d.fig.PhoneClean, d.fig.LeftAt = end.clean, &end.last.npt
+	d.fig.PhoneEnded = session.Ptr(max(0, end.at.Sub(*d.fig.Transfer.Times.Committed).Seconds()))
 }
 
 // silence counts what still reaches the phone in a second.
