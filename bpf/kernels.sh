@@ -1,7 +1,8 @@
 #!/bin/sh
-# Runs this room's tests, root ones included, on Debian's own kernel in an emulated machine (no
-# KVM needed). Nothing is installed: kernel and busybox are downloaded as packages and unpacked.
-#   bpf/kernels.sh [go test pattern]
+# Runs this room's tests, root ones included, and the demo, on Debian's own kernel in an emulated
+# machine (no KVM needed). Nothing is installed: kernel and busybox are downloaded as packages and
+# unpacked.
+#   bpf/kernels.sh [go test pattern]      '^$' runs the demo alone
 # Needs: go, qemu-system-x86_64, apt-get, dpkg-deb. KERNEL_PACKAGE names another kernel.
 set -eu
 cd "$(dirname "$0")"
@@ -19,7 +20,7 @@ for p in "$package" busybox-static; do
 done
 
 root=$work/root
-mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/modules"
+mkdir -p "$root/bin" "$root/proc" "$root/sys" "$root/dev" "$root/tmp" "$root/run" "$root/modules"
 cp "$cache/busybox-static/bin/busybox" "$root/bin/busybox"
 n=10
 for m in veth sch_ingress cls_bpf tun llc stp garp mrp 8021q; do # in the order they need each other
@@ -27,6 +28,7 @@ for m in veth sch_ingress cls_bpf tun llc stp garp mrp 8021q; do # in the order 
 	find "$cache/$package/lib/modules" -name "$m.ko*" -exec cp {} "$root/modules/$n-$m.ko" \;
 done
 CGO_ENABLED=0 go test -c -o "$root/scas.test" .
+CGO_ENABLED=0 go build -o "$root/bin/scas" ../cmd/scas
 cp -r testdata "$root/testdata" 2>/dev/null || true
 
 cat >"$root/init" <<'INIT'
@@ -41,7 +43,7 @@ for m in /modules/*.ko; do insmod "$m" || echo "insmod $m failed"; done
 ip link set lo up
 uname -r
 cd /
-SCAS_PRIV=1 SCAS_SLOW=1 /scas.test -test.v -test.timeout 25m -test.run "$(cat /pattern)"
+SCAS_PRIV=1 SCAS_SLOW=1 /scas.test -test.v -test.timeout 25m -test.run "$(cat /pattern)" && scas demo
 echo "scas-exit $?"
 poweroff -f
 INIT

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // The namespaces of a lab, without the prefix.
@@ -194,7 +195,7 @@ func (l *Lab) removeSpaces() error {
 // removeLinks deletes the veth pairs at once; the kernel deletes a namespace, and what is in
 // it, later, and not while somebody holds it.
 func removeLinks(h netns.NsHandle) error {
-	nl, err := netlink.NewHandleAt(h)
+	nl, err := netlink.NewHandleAt(h, unix.NETLINK_ROUTE)
 	if err != nil {
 		return err
 	}
