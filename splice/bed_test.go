@@ -89,6 +89,7 @@ type fakeTracer struct {
 	flows   map[bpf.Flow][]string
 	streams map[bpf.Flow]*[2][]byte
 	closed  map[bpf.Flow]*[2]int
+	moved   []string
 	// adopt makes a session of every new flow, from a template; nil: none.
 	adopt func(f bpf.Flow) (id string, d tracer.Detail)
 }
@@ -140,6 +141,12 @@ func (t *fakeTracer) ByFlow(f bpf.Flow) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.flows[f]
+}
+
+func (t *fakeTracer) Moved(id string, f bpf.Flow, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.moved = append(t.moved, id)
 }
 
 func (t *fakeTracer) set(id string, change func(*tracer.Detail)) {

@@ -62,6 +62,7 @@ func (x *ender) viewerSays(t *mmstTalk, body mms.Body) <-chan struct{} {
 // one just sees the body of the reply end. The server gets a FIN, or a RST: that is how a viewer
 // of MMSH leaves.
 func (mmsh) end(x *ender, r *relay) {
+	defer func() { x.s.t.Moved(x.id, x.d.Control, x.s.now()) }() // it would be thought to seek
 	t, ok := x.talk(r).(*mmshTalk)
 	if !ok {
 		x.closeFlow()

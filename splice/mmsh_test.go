@@ -239,6 +239,11 @@ func TestEndSteeredHTTPFilm(t *testing.T) {
 		c.Close()
 	}
 	b.await(x.ID, session.Done, "")
+	b.tr.mu.Lock()
+	if len(b.tr.moved) != 1 || b.tr.moved[0] != "s1" {
+		t.Errorf("the tracer is told that %v moved", b.tr.moved)
+	}
+	b.tr.mu.Unlock()
 	b.balance()
 }
 

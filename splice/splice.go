@@ -48,6 +48,8 @@ type Tracer interface {
 	StreamClosed(f bpf.Flow, dir bpf.Dir, at time.Time)
 	Detail(id string, now time.Time) (tracer.Detail, bool)
 	ByFlow(f bpf.Flow) []string
+	// Moved says that a session was ended together with its control connection f.
+	Moved(id string, f bpf.Flow, now time.Time)
 }
 
 // Upstream says from which address the leg towards the server comes.

@@ -38,6 +38,7 @@ type film struct {
 	talk        *mmstDialogue
 	clientID    uint32 // of MMSH
 	asked       mms.Pragma
+	turn        uint64 // of the newest Play
 
 	// since the newest start
 	inc      uint8 // incarnation of its data packets

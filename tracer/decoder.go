@@ -87,6 +87,7 @@ type Decoder struct {
 	contents  map[contentKey]*content
 	protocols []protocol
 	ids       uint64
+	turns     uint64 // requests of MMSH so far
 	swept     time.Time
 	stats     Stats
 }

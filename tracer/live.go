@@ -173,6 +173,16 @@ func (l *Live) StreamClosed(f bpf.Flow, dir bpf.Dir, at time.Time) {
 	l.d.StreamClosed(f, dir, at)
 }
 
+// Moved says that session id was moved away, and its control connection f ended for that: its
+// player does not come back for it. A session that went on over another connection is left alone.
+func (l *Live) Moved(id string, f bpf.Flow, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s, ok := l.d.byID[id]; ok && s.control == f {
+		l.d.end(s, now)
+	}
+}
+
 // Snapshot returns the sessions for Restore.
 func (l *Live) Snapshot() ([]byte, error) {
 	l.mu.Lock()

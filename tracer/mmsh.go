@@ -19,14 +19,22 @@ type mmshDialogue struct {
 	d *Decoder
 	c *conn
 
-	pending []mms.Head // requests without reply
-	s       *sess      // that of the newest Play or Describe
+	pending []mmshAsked // requests without reply
+	s       *sess       // that of the newest Play or Describe
 	body    bodyKind
-	begun   [2]mms.Head // request and reply of a body that begins
-	left    int64       // bytes of a body to be passed over
-	upload  int64       // the same of the terminal's
-	played  bool        // the body is that of a Play
+	begun   mmshAsked // request of a body that begins
+	reply   mms.Head  // to it
+	left    int64     // bytes of a body to be passed over
+	upload  int64     // the same of the terminal's
+	played  bool      // the body is that of a Play
 	asked   bool
+}
+
+// mmshAsked is a request. turn counts the requests of all connections: what a newer Play asked
+// for, the late reply to an older one does not undo.
+type mmshAsked struct {
+	mms.Head
+	turn uint64
 }
 
 // maxHeads bounds the requests without reply; players wait for each.
@@ -91,6 +99,9 @@ func (x *mmshDialogue) expecting() bool {
 	if x.s == nil || x.body != bodyChunks {
 		return x.body == bodyBegins
 	}
+	if x.played && x.s.control != x.c.flow {
+		return false
+	}
 	return !x.s.film.whole || x.played && x.s.film.waiting && !x.d.cfg.NoRTP
 }
 
@@ -126,7 +137,8 @@ func (x *mmshDialogue) up(h *half, b []byte, at time.Time) []byte {
 		if len(x.pending) >= maxHeads {
 			x.pending = x.pending[1:]
 		}
-		x.pending = append(x.pending, kept)
+		x.d.turns++
+		x.pending = append(x.pending, mmshAsked{kept, x.d.turns})
 		x.asked = true
 		if s := x.named(kept); s != nil {
 			s.film.left = time.Time{} // it is back
@@ -205,7 +217,7 @@ func (x *mmshDialogue) head(b []byte, at time.Time) (int, error) {
 	if r.Status() < 200 {
 		return n, nil
 	}
-	var req mms.Head
+	var req mmshAsked
 	if len(x.pending) > 0 {
 		req, x.pending = x.pending[0], x.pending[1:]
 	}
@@ -214,7 +226,7 @@ func (x *mmshDialogue) head(b []byte, at time.Time) (int, error) {
 	case r.Status() < 300 && r.Framed() && !r.Chunked() && req.Raw() != nil:
 		x.body, x.left = bodyBegins, size // none told: to the end
 		kept, _, _ := mms.NextHead(bytes.Clone(r.Raw()))
-		x.begun = [2]mms.Head{req, kept}
+		x.begun, x.reply = req, kept
 	case sized:
 		x.body, x.left = bodySkip, size
 		if size == 0 {
@@ -228,8 +240,8 @@ func (x *mmshDialogue) head(b []byte, at time.Time) (int, error) {
 
 // begin applies a reply whose body turns out to be made of chunks, or not.
 func (x *mmshDialogue) begin(chunks bool, at time.Time) {
-	req, r := x.begun[0], x.begun[1]
-	x.begun = [2]mms.Head{}
+	req, r := x.begun, x.reply
+	x.begun, x.reply = mmshAsked{}, mms.Head{}
 	switch {
 	case chunks:
 		x.body = bodyChunks
@@ -242,9 +254,9 @@ func (x *mmshDialogue) begin(chunks bool, at time.Time) {
 }
 
 // answered applies a good reply to a Describe or a Play.
-func (x *mmshDialogue) answered(req, r mms.Head, at time.Time) {
-	if x.s = x.named(req); x.s == nil {
-		if x.s = x.opened(req, at); x.s == nil {
+func (x *mmshDialogue) answered(req mmshAsked, r mms.Head, at time.Time) {
+	if x.s = x.named(req.Head); x.s == nil {
+		if x.s = x.opened(req.Head, at); x.s == nil {
 			return
 		}
 	}
@@ -256,7 +268,11 @@ func (x *mmshDialogue) answered(req, r mms.Head, at time.Time) {
 	if !x.c.has(s) {
 		x.c.sessions = append(x.c.sessions, s)
 	}
-	if ask.Play {
+	switch {
+	case ask.Play && req.turn < s.film.turn:
+		return // the player seeks, and has its answer already
+	case ask.Play:
+		s.film.turn = req.turn
 		x.playing(ask, at)
 		return
 	}

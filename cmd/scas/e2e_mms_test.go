@@ -241,9 +241,7 @@ func TestMMSMoves(t *testing.T) {
 		{name: "TCP to TCP", steer: "transfer", origin: lab.MMSVLC(), target: lab.MMSWindows(), from: "mms", to: "mms"},
 		{name: "TCP to TCP, steered always", steer: "always", origin: lab.MMSWindows(), target: lab.MMSLibmms(), from: "mms", to: "mms"},
 		{name: "HTTP to HTTP", steer: "transfer", origin: lab.MMSLibmms(), target: lab.MMSFFmpeg(), from: "mmsh", to: "mmsh"},
-		// Issue 4: an origin like VLC, which seeks by a second connection, steered always, moved from position 0
-		// once in eight runs on a busy machine.
-		{name: "HTTP to HTTP, steered always", steer: "always", origin: lab.MMSLibmms(), target: lab.MMSMPlayer(), from: "mmsh", to: "mmsh"},
+		{name: "HTTP to HTTP, steered always", steer: "always", origin: lab.MMSVLC(), target: lab.MMSMPlayer(), from: "mmsh", to: "mmsh"},
 	}
 	together(t, 4, moves, func(m *mmsMove) string { return m.name }, func(t *testing.T, m *mmsMove) {
 		m.run(t)
@@ -315,7 +313,6 @@ func (m *mmsMove) checkViewer(t *testing.T) {
 		t.Errorf("the server holds %d sessions, want 1 of %v that plays: %+v", len(held), m.gw.Addr(tv), held)
 	}
 	url := m.gw.mmsURL(m.to, "film.asf")
-	await(t, 15*time.Second, "the origin's session is not shown any more", func() bool { return len(m.gw.sessions(t, url)) == 1 })
 	if r := m.gw.one(t, url); !r.Steered || r.State != session.Playing || r.Terminal.IP != m.gw.Addr(tv) {
 		t.Errorf("shown after the move: %+v", r)
 	}
