@@ -92,6 +92,9 @@ INLINE int command_tcp(const struct command *c)
 	switch (c->op) {
 	case OP_STOP_COPY:
 		return stop_copy(f, c->arg);
+	case OP_COPY:
+		copy_open(f, bpf_ktime_get_ns());
+		return 0;
 	case OP_IGNORE:
 		flow_set(f, FLOW_IGNORED);
 		return 0;

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"bytes"
+	"errors"
 	"testing"
 	"time"
 
@@ -86,6 +87,21 @@ func TestStopCopy(t *testing.T) {
 	b.tcp(segment{flow: f, seq: 106, payload: []byte("three")})
 	if s, _ := b.TCPStats(f); !s.Copying || s.Requests != 3 {
 		t.Errorf("record %+v", s)
+	}
+}
+
+// TestCopyAsked: what the server sends comes up without a request, what is dropped too.
+func TestCopyAsked(t *testing.T) {
+	b := newBench(t)
+	f := b.connect(1755)
+	must(t, b.Copy(f))
+	must(t, b.CutFlow(TCP, f, CutToTerminal, time.Minute))
+	b.tcp(segment{flow: f, dir: ToTerminal, seq: 1000, payload: []byte("media")})
+	if evs := b.drain(); string(payloads(evs, ToTerminal)) != "media" || evs[len(evs)-1].Seq != 1000 {
+		t.Errorf("copied %+v", evs)
+	}
+	if err := b.Copy(benchFlow(2)); !errors.Is(err, ErrNoFlow) {
+		t.Errorf("a connection nobody knows: %v", err)
 	}
 }
 

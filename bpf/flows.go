@@ -145,6 +145,10 @@ func (g *Gateway) tcpCommand(name string, op scasOp, f Flow, arg uint32, ch []Ch
 	return nil
 }
 
+// Copy has server -> terminal payload copied as after a request: 1 MiB of it at most, for 10 s at
+// most. Errors: ErrNoFlow.
+func (g *Gateway) Copy(f Flow) error { return g.tcpCommand("copy", scasOpOP_COPY, f, 0, nil) }
+
 // StopCopy ends the copying of server -> terminal payload, unless a request newer than upto (see
 // Event.Requests) was copied. Errors: ErrNoFlow.
 func (g *Gateway) StopCopy(f Flow, upto uint32) error {

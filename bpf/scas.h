@@ -86,7 +86,7 @@ enum note {
 };
 
 /* What a command does; the answer is 0 or an errno. */
-enum op { OP_STOP_COPY, OP_IGNORE, OP_CHANNELS, OP_SAMPLE, OP_SAMPLE_HIT, OP_RESET, OP_DELETE_CLOSED };
+enum op { OP_STOP_COPY, OP_IGNORE, OP_CHANNELS, OP_SAMPLE, OP_SAMPLE_HIT, OP_RESET, OP_DELETE_CLOSED, OP_COPY };
 
 enum subscriber_flag {
 	SUB_ON = 1,    /* admitted; without it the entry only serves a cut */

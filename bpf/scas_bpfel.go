@@ -237,6 +237,7 @@ const (
 	scasOpOP_SAMPLE_HIT    scasOp = 4
 	scasOpOP_RESET         scasOp = 5
 	scasOpOP_DELETE_CLOSED scasOp = 6
+	scasOpOP_COPY          scasOp = 7
 )
 
 type scasOutcome uint32

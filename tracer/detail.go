@@ -5,6 +5,7 @@ import (
 
 	"scas/bpf"
 	"scas/session"
+	"scas/tracer/mms"
 )
 
 // Detail is all that is known of a session that a transfer needs.
@@ -37,6 +38,8 @@ type MMSDetail struct {
 	HaveLocation    bool
 	Preroll         time.Duration
 	PacketSize      uint32 // largest ASF data packet
+	Media           mms.MediaSignature
+	HaveMedia       bool   // Media tells the packets that come now
 	ToServerSeq     uint16 // MMST: of the newest message of each direction
 	ToViewerSeq     uint16
 	ClientGUID      string    // MMSH
@@ -186,6 +189,7 @@ func (f *film) detail(s *sess) *MMSDetail {
 		Path: f.path, OpenFileID: f.openFile, PlayIncarnation: f.incarnation, LocationID: f.location, HaveLocation: f.seen,
 		Preroll: f.preroll, PacketSize: f.size, ClientGUID: f.asked.ClientGUID, ClientID: f.clientID, Ended: f.over, Left: f.left,
 	}
+	x.Media, x.HaveMedia = f.signature(s.rec.Protocol == session.MMSH)
 	if f.talk != nil {
 		x.ToServerSeq, x.ToViewerSeq = f.talk.seq[bpf.ToServer], f.talk.seq[bpf.ToTerminal]
 	}

@@ -50,6 +50,7 @@ type Live struct {
 	mu     sync.Mutex // guards what follows
 	d      *Decoder
 	ended  []ended
+	taps   map[bpf.Flow]func(seq uint32, b []byte)
 	failed uint64 // calls into the kernel that failed
 }
 
@@ -60,7 +61,7 @@ type ended struct {
 
 // NewLive returns a source that reads k and keeps table up to date.
 func NewLive(cfg Config, k Kernel, table *session.Table, log *slog.Logger) *Live {
-	l := &Live{k: k, table: table, log: log}
+	l := &Live{k: k, table: table, log: log, taps: map[bpf.Flow]func(uint32, []byte){}}
 	l.d = NewDecoder(cfg, liveSink{l})
 	l.d.exact = l.refresh
 	return l
@@ -115,6 +116,7 @@ func (l *Live) bury(now time.Time) {
 func (l *Live) event(ev *bpf.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.tapped(ev)
 	switch ev.Kind {
 	case bpf.EventTCP:
 		l.segment(ev)
