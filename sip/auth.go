@@ -27,7 +27,8 @@ type digestServer struct {
 	secret []byte
 	now    func() time.Time
 	count  *counters
-	users  map[string]credential // by the name in the digest
+	users  map[string]credential   // by the name in the digest
+	byID   map[identity]credential // by every identity
 
 	mu    sync.Mutex
 	nc    map[string]nonceUse // newest count of each nonce in use
@@ -60,7 +61,7 @@ const (
 func newDigestServer(realm string, users []Credential, now func() time.Time, c *counters) (*digestServer, error) {
 	d := &digestServer{
 		realm: realm, secret: make([]byte, 32), now: now, count: c,
-		users: map[string]credential{}, nc: map[string]nonceUse{}, fails: map[string]failures{},
+		users: map[string]credential{}, byID: map[identity]credential{}, nc: map[string]nonceUse{}, fails: map[string]failures{},
 	}
 	if _, err := rand.Read(d.secret); err != nil {
 		return nil, err
@@ -91,6 +92,9 @@ func newDigestServer(realm string, users []Credential, now func() time.Time, c *
 			return nil, fmt.Errorf("sip.users: %q is there twice", name)
 		}
 		d.users[name] = c
+		for _, id := range c.ids {
+			d.byID[id] = c
+		}
 	}
 	return d, nil
 }
@@ -106,7 +110,7 @@ func (d *digestServer) prove(r *request) (credential, *reply) {
 	source := r.peer.Addr().String()
 	cred := d.credentials(r)
 	if cred == nil {
-		return credential{}, d.challenge(false)
+		return credential{}, d.challenge(r, false)
 	}
 	if d.locked("source "+source) || d.locked("user "+cred.Username) {
 		d.count.add("digest_locked")
@@ -114,18 +118,18 @@ func (d *digestServer) prove(r *request) (credential, *reply) {
 	}
 	fresh, ours := d.nonceAge(cred.Nonce)
 	if ours && !fresh {
-		return credential{}, d.challenge(true)
+		return credential{}, d.challenge(r, true)
 	}
 	user, known := d.users[cred.Username]
 	if !ours || !known || !d.right(user, cred, string(r.Method)) || !d.about(cred.URI, r) {
 		d.count.add("digest_failed")
 		d.failed("source " + source)
 		d.failed("user " + cred.Username)
-		return credential{}, d.challenge(false)
+		return credential{}, d.challenge(r, false)
 	}
 	if !d.rises(cred.Nonce, uint64(cred.Nc)) {
 		d.count.add("digest_replayed")
-		return credential{}, d.challenge(true)
+		return credential{}, d.challenge(r, true)
 	}
 	return user, nil
 }
@@ -175,10 +179,10 @@ func (d *digestServer) about(uri string, r *request) bool {
 }
 
 // challenge asks for credentials, the better algorithm first.
-func (d *digestServer) challenge(stale bool) *reply {
+func (d *digestServer) challenge(r *request, stale bool) *reply {
 	nonce := d.nonce()
 	a := &reply{code: 401}
-	for _, alg := range []string{"SHA-256", "MD5"} {
+	for _, alg := range d.algorithms(r) {
 		text := `Digest realm="` + d.realm + `", nonce="` + nonce + `", opaque="scas", algorithm=` + alg + `, qop="auth"`
 		if stale {
 			text += ", stale=true"
@@ -187,6 +191,31 @@ func (d *digestServer) challenge(stale bool) *reply {
 	}
 	d.count.add("digest_challenges")
 	return a
+}
+
+// algorithms returns those that can prove the user in From, as far as the client can take them;
+// both for somebody unknown.
+func (d *digestServer) algorithms(r *request) []string {
+	from, _ := parseIdentity(headerText(r.Request, "From"))
+	switch c, known := d.byID[from]; {
+	case known && c.md5 == "":
+		return []string{"SHA-256"}
+	case known && c.sha256 == "", onlyMD5(headerText(r.Request, "User-Agent")):
+		return []string{"MD5"}
+	}
+	return []string{"SHA-256", "MD5"}
+}
+
+// onlyMD5 reports whether a client gives up at a challenge with another algorithm, also when one
+// with MD5 stands beside it: baresip before 3.12 (measured with 1.0; baresip/re pull request 1103).
+func onlyMD5(userAgent string) bool {
+	version, ok := strings.CutPrefix(userAgent, "baresip v")
+	if !ok {
+		return false
+	}
+	var major, minor int
+	_, err := fmt.Sscanf(version, "%d.%d", &major, &minor)
+	return err == nil && (major < 3 || major == 3 && minor < 12)
 }
 
 // nonce is time, chance, and a seal over both.
