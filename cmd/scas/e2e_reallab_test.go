@@ -56,7 +56,13 @@ func realSite(t *testing.T) peers.Film {
 // newRealLab starts the server in ms, serving the films of dir media, and the gateway in gw.
 func newRealLab(t *testing.T, media, steer string) *realLab {
 	t.Helper()
-	r := &realLab{site: newSite(t, siteConfig{steer: steer, settle: realSettle * time.Second})}
+	return newRealLabWith(t, media, siteConfig{steer: steer, settle: realSettle * time.Second})
+}
+
+// newRealLabWith is newRealLab with another configuration.
+func newRealLabWith(t *testing.T, media string, cfg siteConfig) *realLab {
+	t.Helper()
+	r := &realLab{site: newSite(t, cfg)}
 	var err error
 	r.server, err = peers.StartGstServer(t.Context(), peers.ServerConfig{Start: r.Command, NS: lab.MS, Media: media})
 	if err != nil {
