@@ -130,6 +130,58 @@ func (g *Gateway) UncutFlow(p Proto, f Flow) error {
 	})
 }
 
+// TrimCut has the cut of a flow end after for_ at the latest. Errors: ErrNoFlow when the flow is not
+// cut, or not any more.
+func (g *Gateway) TrimCut(p Proto, f Flow, for_ time.Duration) error {
+	id := cutID{p, unmapped(f)}
+	k, err := keyOf(p, f)
+	if err != nil {
+		return fmt.Errorf("trim cut: %w", err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	until, ok := g.cuts[id]
+	if !ok {
+		return fmt.Errorf("trim cut %v %v: %w", p, f, ErrNoFlow)
+	}
+	at := time.Now().Add(for_)
+	if !at.Before(until) {
+		return nil
+	}
+	var rec scasCut
+	m := g.kernel.m("cuts")
+	if err := m.Lookup(k, &rec); err != nil {
+		return fmt.Errorf("trim cut %v %v: %w", p, f, err)
+	}
+	rec.Until = monotonic() + uint64(max(for_, 0))
+	if err := m.Put(k, rec); err != nil {
+		return fmt.Errorf("trim cut %v %v: %w", p, f, err)
+	}
+	g.cuts[id] = at
+	return nil
+}
+
+// FreeMedia lifts every cut of UDP packets between f.Terminal and the server of f, whatever the
+// server's port: new media are to flow there. That there is none is no error.
+func (g *Gateway) FreeMedia(f Flow) error {
+	f = unmapped(f)
+	g.mu.Lock()
+	var ids []cutID
+	for id := range g.cuts {
+		if id.proto == UDP && id.flow.Terminal == f.Terminal && id.flow.Server.Addr() == f.Server.Addr() {
+			ids = append(ids, id)
+		}
+	}
+	g.mu.Unlock()
+	var errs []error
+	for _, id := range ids {
+		if err := g.UncutFlow(UDP, id.flow); !errors.Is(err, ErrNoFlow) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // expiredCuts returns the cuts whose time is over.
 func (g *Gateway) expiredCuts(now time.Time) (ids []cutID) {
 	g.mu.Lock()

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -322,6 +323,40 @@ func TestCutAnyPort(t *testing.T) {
 	must(t, b.UncutFlow(UDP, any))
 	if len(b.terminals) != 0 {
 		t.Errorf("left: %v", b.terminals)
+	}
+}
+
+// TestFreeMedia: new media on ports that are cut flow at once, and what is no longer cut is not
+// trimmed.
+func TestFreeMedia(t *testing.T) {
+	b := newBench(t)
+	f, other := benchFlow(5000), Flow{netip.AddrPortFrom(benchUE, 40002), benchFlow(5000).Server}
+	any := Flow{f.Terminal, netip.AddrPortFrom(f.Server.Addr(), 0)}
+	cut := func(f Flow) bool {
+		return b.run(progLANOut, udpFrame(t, f.Server, f.Terminal, []byte("x"))) == drop
+	}
+	must(t, b.FreeMedia(f))
+	for _, c := range []Flow{f, any, other} {
+		must(t, b.CutFlow(UDP, c, CutToTerminal, time.Hour))
+	}
+	must(t, b.CutFlow(TCP, f, CutToTerminal, time.Hour))
+	must(t, b.FreeMedia(f))
+	if cut(f) || !cut(other) {
+		t.Errorf("cut %v, the other flow %v", cut(f), cut(other))
+	}
+	if err := b.TrimCut(UDP, f, time.Second); !errors.Is(err, ErrNoFlow) {
+		t.Errorf("trimmed: %v", err)
+	}
+	must(t, b.TrimCut(UDP, other, 2*time.Hour))
+	if !cut(other) || time.Until(b.cuts[cutID{UDP, other}]) > time.Hour {
+		t.Errorf("a cut is longer than it was")
+	}
+	must(t, b.TrimCut(UDP, other, 0))
+	if cut(other) {
+		t.Error("still cut")
+	}
+	if _, ok := b.cuts[cutID{TCP, f}]; !ok {
+		t.Error("the control connection is free too")
 	}
 }
 

@@ -56,6 +56,10 @@ func (k *fakeKernel) CutFlow(p bpf.Proto, f bpf.Flow, d bpf.CutDir, long time.Du
 	return k.do(func() { k.cuts = append(k.cuts, fmt.Sprintf("%v %v %d", p, f, d)) })
 }
 
+func (k *fakeKernel) TrimCut(p bpf.Proto, f bpf.Flow, long time.Duration) error {
+	return k.do(func() { k.cuts = append(k.cuts, fmt.Sprintf("trim %v %v", p, f)) })
+}
+
 func (k *fakeKernel) MediaStats(f bpf.Flow) (bpf.MediaStats, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -2,6 +2,7 @@ package splice
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"scas/bpf"
@@ -15,6 +16,7 @@ const (
 	answerWait  = time.Second            // for the answer to the player's own TEARDOWN
 	flowCut     = time.Minute            // a connection ended by force stays cut so long (watched-tcp, traps of the fallback)
 	refusedCut  = 5 * time.Second        // media of a refused TEARDOWN stay cut so much longer than the session's timeout
+	longestCut  = 10 * time.Minute       // of media, whatever a server says of its sessions
 	cleanCut    = 2 * time.Second        // media of a session that is gone: for what is on its way
 	tellFirst   = 150 * time.Millisecond // for a server to stop by itself: gst, live555 and VLC take 0.4 to 21 ms
 	finWait     = 2 * time.Second        // for both sides to answer our FIN
@@ -86,11 +88,26 @@ func isDone(c <-chan struct{}) bool {
 }
 
 // cutMedia drops the media of a UDP session on their way to the terminal.
-func (x *ender) cutMedia(d time.Duration) {
+func (x *ender) cutMedia() {
+	x.eachMedia(func(f bpf.Flow) { x.cutFlow(bpf.UDP, f, bpf.CutToTerminal, min(x.d.Timeout+refusedCut, longestCut)) })
+}
+
+// uncutMedia ends that soon: the session is gone. Ports that the terminal's next film has are
+// free already.
+func (x *ender) uncutMedia() {
+	x.eachMedia(func(f bpf.Flow) {
+		if err := x.s.k.TrimCut(bpf.UDP, f, cleanCut); err != nil && !errors.Is(err, bpf.ErrNoFlow) {
+			x.s.count.cutsFailed.Add(1)
+			x.s.log.Warn("media stay cut", "session", x.id, "err", err)
+		}
+	})
+}
+
+func (x *ender) eachMedia(do func(bpf.Flow)) {
 	for _, t := range x.d.Tracks {
 		for _, f := range []bpf.Flow{t.RTP, t.RTCP} {
 			if f.Terminal.IsValid() {
-				x.cutFlow(bpf.UDP, f, bpf.CutToTerminal, d)
+				do(f)
 			}
 		}
 	}

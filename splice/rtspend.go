@@ -32,15 +32,15 @@ func (rtspProtocol) end(x *ender, r *relay) {
 // watchedUDP: BYE, media cut; the player's own TEARDOWN, else one of ours; then both ends of
 // the control connection.
 func (x *ender) watchedUDP() {
-	x.cutMedia(x.d.Timeout + refusedCut)
+	x.cutMedia()
 	x.byes()
 	torn := x.playerEnds()
 	if torn {
-		x.cutMedia(cleanCut)
+		x.uncutMedia()
 		return
 	}
 	if x.teardown() {
-		x.cutMedia(cleanCut)
+		x.uncutMedia()
 	}
 	x.closeFlow()
 }
@@ -73,7 +73,7 @@ func (x *ender) steered(r *relay, t *rtspTalk) {
 		}
 		r.down.do(func() { t.sub.endMedia(last) })
 	} else {
-		x.cutMedia(x.d.Timeout + refusedCut)
+		x.cutMedia()
 		x.byes()
 	}
 	torn := x.playerEnds()
@@ -83,7 +83,7 @@ func (x *ender) steered(r *relay, t *rtspTalk) {
 		torn = x.teardown()
 	}
 	if torn && x.d.Record.Transport != session.TCP {
-		x.cutMedia(cleanCut)
+		x.uncutMedia()
 	}
 	if x.alone(r) {
 		x.finish(r)

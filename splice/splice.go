@@ -37,6 +37,8 @@ type Kernel interface {
 	AddLeg(bpf.Flow) error
 	RemoveLeg(bpf.Flow) error
 	CutFlow(p bpf.Proto, f bpf.Flow, d bpf.CutDir, for_ time.Duration) error
+	// TrimCut has a cut end after for_ at the latest; bpf.ErrNoFlow when it was lifted.
+	TrimCut(p bpf.Proto, f bpf.Flow, for_ time.Duration) error
 	MediaStats(bpf.Flow) (bpf.MediaStats, bool)
 	TCPStats(bpf.Flow) (bpf.TCPStats, bool)
 }

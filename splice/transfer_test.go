@@ -272,7 +272,7 @@ func (b *bed) checkEnd(origin tracer.Detail) {
 		b.t.Errorf("fin %+v", fin)
 	}
 	cuts := b.k.cutList()
-	if len(cuts) != 9 || cuts[8] != fmt.Sprintf("tcp %v %d", origin.Control, bpf.CutBoth) ||
+	if len(cuts) != 9 || cuts[4] != fmt.Sprintf("trim udp %v", origin.Tracks[0].RTP) || cuts[8] != fmt.Sprintf("tcp %v %d", origin.Control, bpf.CutBoth) ||
 		cuts[0] != fmt.Sprintf("udp %v %d", origin.Tracks[0].RTP, bpf.CutToTerminal) {
 		b.t.Errorf("cuts %v", cuts)
 	}

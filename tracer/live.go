@@ -25,6 +25,7 @@ type Kernel interface {
 	Read(ctx context.Context, ev *bpf.Event) error
 	WatchFlow(bpf.MediaFlow) error
 	UnwatchFlow(bpf.Flow) error
+	FreeMedia(bpf.Flow) error
 	StopCopy(f bpf.Flow, upto uint32) error
 	Ignore(bpf.Flow) error
 	Channels(bpf.Flow, []bpf.Channel) error
@@ -241,7 +242,13 @@ func (s liveSink) Session(r session.Record) {
 	}
 }
 
-func (s liveSink) Media(m bpf.MediaFlow)                 { s.l.check(s.l.k.WatchFlow(m)) }
+// Media also lifts what was left of the cut of an earlier film on the same ports: its server may
+// have refused to end it.
+func (s liveSink) Media(m bpf.MediaFlow) {
+	s.l.check(s.l.k.FreeMedia(m.Flow))
+	s.l.check(s.l.k.WatchFlow(m))
+}
+
 func (s liveSink) MediaGone(f bpf.Flow)                  { s.l.check(s.l.k.UnwatchFlow(f)) }
 func (s liveSink) Channels(f bpf.Flow, ch []bpf.Channel) { s.l.check(s.l.k.Channels(f, ch)) }
 func (s liveSink) Foreign(f bpf.Flow)                    { s.l.check(s.l.k.Ignore(f)) }

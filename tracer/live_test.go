@@ -22,6 +22,7 @@ type fakeKernel struct {
 	media    map[bpf.Flow]*fakeMedia
 	requests map[bpf.Flow]uint32
 	copying  map[bpf.Flow]bool
+	freed    []bpf.Flow
 }
 
 type fakeMedia struct {
@@ -30,7 +31,7 @@ type fakeMedia struct {
 }
 
 func newFakeKernel() *fakeKernel {
-	return &fakeKernel{map[bpf.Flow]*fakeMedia{}, map[bpf.Flow]uint32{}, map[bpf.Flow]bool{}}
+	return &fakeKernel{media: map[bpf.Flow]*fakeMedia{}, requests: map[bpf.Flow]uint32{}, copying: map[bpf.Flow]bool{}}
 }
 
 func (k *fakeKernel) Read(ctx context.Context, _ *bpf.Event) error { <-ctx.Done(); return ctx.Err() }
@@ -39,6 +40,7 @@ func (k *fakeKernel) WatchFlow(m bpf.MediaFlow) error {
 	return nil
 }
 func (k *fakeKernel) UnwatchFlow(f bpf.Flow) error           { delete(k.media, f); return nil }
+func (k *fakeKernel) FreeMedia(f bpf.Flow) error             { k.freed = append(k.freed, f); return nil }
 func (k *fakeKernel) Ignore(bpf.Flow) error                  { return nil }
 func (k *fakeKernel) Channels(bpf.Flow, []bpf.Channel) error { return nil }
 func (k *fakeKernel) SampleHit(bpf.Flow) error               { return nil }
@@ -230,5 +232,14 @@ func TestRestoreOfADeadSession(t *testing.T) {
 	d.Tick(at.Add(dormantFor + time.Second))
 	if len(w.records)+len(d.sessions)+len(d.media)+len(d.byID) != 0 {
 		t.Errorf("left: %d shown, %d sessions, %d flows", len(w.records), len(d.sessions), len(d.media))
+	}
+}
+
+// TestLiveFreesMedia: what is left of a cut on the ports of a new film is lifted.
+func TestLiveFreesMedia(t *testing.T) {
+	l := replayLive(t, "gst-ffplay-udp-full", nil, nil)
+	k := l.k.(*fakeKernel)
+	if len(k.freed) != 4 || k.freed[0].Terminal.Port()+1 != k.freed[1].Terminal.Port() {
+		t.Errorf("freed %v", k.freed)
 	}
 }
