@@ -24,8 +24,11 @@ func (m *move) started(a ask) started {
 	if seek && !elsewhere || len(m.tried) >= maxStarts || !m.takes(now) {
 		return started{} // the viewer's own seek, or too late
 	}
-	at, unit, have := m.position(now)
-	rewritten := have && !elsewhere && a.rewrite(unit, at)
+	at, have := m.position(now)
+	rewritten := have && !elsewhere
+	if rewritten {
+		at, rewritten = a.rewrite(m.last.Scale, at)
+	}
 	if !rewritten && m.order.RequirePosition && m.waiting() {
 		m.step(session.Fail, session.NotSeekable)
 		return started{}
@@ -72,9 +75,8 @@ func (m *move) takes(now time.Time) bool {
 	return false
 }
 
-// position returns where a start request that passes now has to start, and in which unit of
-// the server.
-func (m *move) position(now time.Time) (at time.Duration, unit string, ok bool) {
+// position returns where a start request that passes now has to start.
+func (m *move) position(now time.Time) (at time.Duration, ok bool) {
 	if m.left.IsZero() {
 		if d, ended := m.s.sessionEnded(m.origin, now); !ended {
 			m.last, m.lastAt = d, now
@@ -82,15 +84,14 @@ func (m *move) position(now time.Time) (at time.Duration, unit string, ok bool) 
 	}
 	p := m.last.Record.Position
 	if p == nil || p.Rendered == nil {
-		return 0, m.last.RangeUnit, false
+		return 0, false
 	}
 	rendered := *p.Rendered
 	if !m.left.IsZero() && p.NPT != nil && m.last.Record.State == session.Playing {
 		// The screen went on with what its player had when the origin was touched.
 		rendered = max(rendered, min(rendered+now.Sub(m.lastAt).Seconds(), *p.NPT))
 	}
-	at, ok = startPosition(m.last.Record, &rendered, m.s.cfg.Overlap)
-	return at, m.last.RangeUnit, ok
+	return startPosition(m.last.Record, &rendered, m.s.cfg.Overlap)
 }
 
 // noted takes what a relay of the target tells.

@@ -18,6 +18,7 @@ import (
 	"scas/session"
 	"scas/tracer"
 	"scas/tracer/mms"
+	"scas/tracer/rtsp"
 )
 
 // stream is one TCP connection of a capture, each direction in order.
@@ -103,7 +104,7 @@ func (b *bed) film(kind session.Protocol) {
 		if kind == session.MMSH {
 			d.Record.Transport = session.HTTP
 		}
-		d.BaseURL, d.ContentURL, d.RangeUnit, d.SDPRange, d.RTSPSession = url, url, "", "", ""
+		d.BaseURL, d.ContentURL, d.Scale, d.SDPRange, d.RTSPSession = url, url, rtsp.Scale{}, "", ""
 		d.Tracks, d.Record.Tracks = nil, nil
 		return d
 	}

@@ -10,6 +10,7 @@ import (
 	"scas/session"
 	"scas/tracer"
 	"scas/tracer/mms"
+	"scas/tracer/rtsp"
 )
 
 // mmsh is MMS over HTTP.
@@ -115,13 +116,13 @@ func (p *mmshStart) session() string { return "" }
 func (p *mmshStart) agent() string   { return p.h.Get("User-Agent") }
 
 // rewrite leaves a start elsewhere as it is: the viewer asked for it.
-func (p *mmshStart) rewrite(_ string, at time.Duration) bool {
+func (p *mmshStart) rewrite(_ rtsp.Scale, at time.Duration) (time.Duration, bool) {
 	ms := at.Milliseconds()
 	if !p.h.AsksForBeginning() || ms < 0 || ms > math.MaxUint32 {
-		return false
+		return 0, false
 	}
 	p.out = p.h.WithStreamTime(uint32(ms))
-	return true
+	return at.Truncate(time.Millisecond), true
 }
 
 // target returns the path a request asks for; one to a proxy has the server's name before it.

@@ -12,6 +12,7 @@ import (
 	"scas/bpf"
 	"scas/session"
 	"scas/tracer/mms"
+	"scas/tracer/rtsp"
 )
 
 const (
@@ -280,7 +281,7 @@ func FuzzPlay(f *testing.F) {
 		}
 		before := bytes.Clone(b)
 		x := &mmshStart{h: h, p: h.Pragma()}
-		if !x.rewrite("", time.Duration(ms%(1<<33))*time.Millisecond) {
+		if _, ok := x.rewrite(rtsp.Scale{}, time.Duration(ms%(1<<33))*time.Millisecond); !ok {
 			if x.out != nil {
 				t.Fatalf("%q changed without saying so", b)
 			}

@@ -9,6 +9,7 @@ import (
 	"scas/session"
 	"scas/tracer"
 	"scas/tracer/mms"
+	"scas/tracer/rtsp"
 
 	"time"
 )
@@ -107,8 +108,8 @@ func (p mmstStart) session() string                 { return "" }
 func (p mmstStart) agent() string                   { return p.s.product }
 
 // rewrite leaves a start elsewhere as it is: the viewer asked for it.
-func (p mmstStart) rewrite(_ string, at time.Duration) bool {
-	return p.m.AsksForBeginning() && p.m.SetStart(at.Seconds())
+func (p mmstStart) rewrite(_ rtsp.Scale, at time.Duration) (time.Duration, bool) {
+	return at, p.m.AsksForBeginning() && p.m.SetStart(at.Seconds())
 }
 
 // serial numbers the messages of one direction that has units of ours among them.

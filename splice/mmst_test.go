@@ -13,6 +13,7 @@ import (
 	"scas/session"
 	"scas/tracer"
 	"scas/tracer/mms"
+	"scas/tracer/rtsp"
 )
 
 // startsAt checks that b is want with its start at seconds, and nothing else changed.
@@ -366,7 +367,7 @@ func FuzzStartPlaying(f *testing.F) {
 		}
 		before := bytes.Clone(b)
 		at := time.Duration(ms % (1000 * 3600 * 1000) * int64(time.Millisecond))
-		if !(mmstStart{m: u.Message}).rewrite("", at) {
+		if _, ok := (mmstStart{m: u.Message}).rewrite(rtsp.Scale{}, at); !ok {
 			if !bytes.Equal(b, before) {
 				t.Fatalf("changed without saying so: %x -> %x", before, b)
 			}

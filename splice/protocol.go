@@ -10,6 +10,7 @@ import (
 	"scas/bpf"
 	"scas/session"
 	"scas/tracer"
+	"scas/tracer/rtsp"
 )
 
 // protocol is one way to control a session.
@@ -42,9 +43,9 @@ type start interface {
 	// session is the id of its session on the connection, "" for the only one.
 	session() string
 	agent() string
-	// rewrite makes it start at a place, in the unit of the server. It is false, and nothing is
-	// changed, when that cannot be.
-	rewrite(unit string, at time.Duration) bool
+	// rewrite makes it start at a place, and returns where it does then: scale is the server's, and
+	// may be coarser. It is false, and nothing is changed, when that cannot be.
+	rewrite(scale rtsp.Scale, at time.Duration) (time.Duration, bool)
 }
 
 // verdict is what a protocol says of the first bytes of a terminal.

@@ -10,27 +10,31 @@ import (
 	"scas/tracer/rtsp"
 )
 
-// rewriteStart puts npt in the place of the start of the Range of a PLAY request, and adds a
-// Range where there is none. It is false, and m is untouched, when the range is not the
-// server's unit, starts at the live edge, ends before npt, or cannot be read.
-//
-// unit is what the server uses; positions exist in npt only, so nothing else is rewritten.
-func rewriteStart(m *rtsp.Message, unit string, npt time.Duration) bool {
-	if unit != "" && unit != rtsp.UnitNPT {
-		return false
-	}
-	text := rtsp.FormatNPT(npt)
+// rewriteStart puts media time at in the place of the start of the Range of a PLAY request, in the
+// unit that stands there, and adds a Range in the server's where there is none. It returns what it
+// wrote, which scale may have rounded down. It is false, and m is untouched, when the range starts
+// at the live edge, ends before at, or cannot be read.
+func rewriteStart(m *rtsp.Message, scale rtsp.Scale, at time.Duration) (written time.Duration, ok bool) {
 	v, ok := m.Lookup("Range")
 	if !ok || v == "" {
-		m.Set("Range", rtsp.UnitNPT+"="+text+"-")
-		return true
+		header, written, ok := scale.Start(at)
+		if ok {
+			m.Set("Range", header)
+		}
+		return written, ok
 	}
 	r, err := rtsp.ParseRange(v)
-	if err != nil || !r.Rewritable() || r.End != nil && *r.End <= npt {
-		return false
+	if err != nil {
+		return 0, false
 	}
-	m.Set("Range", r.WithStart(text))
-	return true
+	if _, end := r.Media(scale); end != nil && *end <= at {
+		return 0, false
+	}
+	header, written, ok := r.WithStart(scale, at)
+	if ok {
+		m.Set("Range", header)
+	}
+	return written, ok
 }
 
 // repairReply writes seq and rtptime of the first packet into the RTP-Info of a reply to PLAY,
@@ -87,6 +91,9 @@ func sameRange(a, b string) bool {
 	}
 	if ra.Unit == rtsp.UnitClock {
 		return true // the window of a recording of something live moves
+	}
+	if !ra.Rewritable() && !ra.Now { // of a unit that nobody knows
+		return strings.TrimSpace(a) == strings.TrimSpace(b)
 	}
 	return sameTime(ra.Start, rb.Start) && sameTime(ra.End, rb.End)
 }

@@ -40,8 +40,8 @@ func (p rtspStart) key(r *relay) (startKey, uint32) { return startKey{r, p.sessi
 func (p rtspStart) session() string                 { return p.Get("Session") }
 func (p rtspStart) agent() string                   { return p.Get("User-Agent") }
 
-func (p rtspStart) rewrite(unit string, at time.Duration) bool {
-	return rewriteStart(p.Message, unit, at)
+func (p rtspStart) rewrite(scale rtsp.Scale, at time.Duration) (time.Duration, bool) {
+	return rewriteStart(p.Message, scale, at)
 }
 
 func (p rtspStart) names(m *move, d tracer.Detail, known bool) bool {

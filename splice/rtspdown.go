@@ -72,8 +72,9 @@ func (w *downRole) startReply(m *rtsp.Message, q request, sent bool) []byte {
 	case status >= 300:
 		n.refused = text(status)
 	}
-	if r, err := rtsp.ParseRange(m.Get("Range")); err == nil && r.Unit == rtsp.UnitNPT {
-		n.start = r.Start
+	if r, err := rtsp.ParseRange(m.Get("Range")); err == nil {
+		d, _, _ := w.r.s.sessionOn(w.r.flow, m.Get("Session"))
+		n.start, _ = r.Media(d.Scale)
 	}
 	if m.Status() < 300 {
 		w.waits = true

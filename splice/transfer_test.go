@@ -13,6 +13,7 @@ import (
 	"scas/bpf"
 	"scas/session"
 	"scas/tracer"
+	"scas/tracer/rtsp"
 )
 
 func linger(fd int) (on, secs int32, err error) {
@@ -46,7 +47,7 @@ func (b *bed) detail(terminal, id string) tracer.Detail {
 			},
 		},
 		Control: bpf.Flow{Terminal: netip.AddrPortFrom(ip, 40000), Server: b.server}, RTSPSession: "S-" + id,
-		Version: "RTSP/1.0", BaseURL: url + "/", ContentURL: url, RangeUnit: "npt", SDPRange: "npt=0-180.032",
+		Version: "RTSP/1.0", BaseURL: url + "/", ContentURL: url, Scale: rtsp.Scale{Unit: "npt"}, SDPRange: "npt=0-180.032",
 		Timeout: time.Minute, LastCSeq: 7, Depth: 20 * time.Millisecond, LastMedia: now,
 		Tracks: []tracer.TrackDetail{
 			{ID: 0, SSRC: 0x11, HaveSSRC: true, PT: 96, ClockRate: 90000, Channel: -1, RTP: flow(5000, 6000), RTCP: flow(5001, 6001), Control: url + "/stream=0"},

@@ -6,6 +6,7 @@ import (
 	"scas/bpf"
 	"scas/session"
 	"scas/tracer/mms"
+	"scas/tracer/rtsp"
 )
 
 // Detail is all that is known of a session that a transfer needs.
@@ -16,7 +17,7 @@ type Detail struct {
 	Version     string         // RTSP/1.0 or RTSP/2.0
 	BaseURL     string         // what an aggregate request names
 	ContentURL  string         // of the DESCRIBE, without userinfo
-	RangeUnit   string         // npt, clock or smpte
+	Scale       rtsp.Scale     // how the server writes media times
 	SDPRange    string         // a=range of the SDP: part of what makes two contents the same
 	Timeout     time.Duration  // after which the server drops a silent session
 	LastCSeq    int            // newest one the player used
@@ -199,7 +200,7 @@ func (f *film) detail(s *sess) *MMSDetail {
 func (s *sess) detail(now time.Time) Detail {
 	x := Detail{
 		Record: s.record(now), Control: s.control, RTSPSession: s.key.id, Version: s.version, BaseURL: s.base,
-		ContentURL: deref(s.rec.URL), RangeUnit: s.unit, SDPRange: s.sdpRaw, Timeout: s.timeout, LastCSeq: s.cseq,
+		ContentURL: deref(s.rec.URL), Scale: s.scale, SDPRange: s.sdpRaw, Timeout: s.timeout, LastCSeq: s.cseq,
 		Depth: s.profile.depth(s.live, s.sought), FirstMedia: s.since, Receipt: s.receipt,
 		Terminated: s.stopped || s.rec.State == session.Ended,
 	}

@@ -227,7 +227,7 @@ func (d *Decoder) fresh(c *conn, at time.Time) *sess {
 	s := &sess{
 		number: number,
 		key:    sessKey{terminal: ip, server: c.flow.Server}, control: c.flow,
-		unit: "npt", version: rtsp.Version10, timeout: time.Minute, touched: at,
+		version: rtsp.Version10, timeout: time.Minute, touched: at,
 		play: play{scale: 1, speed: 1},
 		rec: session.Record{
 			ID: id, Gateway: d.cfg.Gateway,
@@ -255,10 +255,10 @@ func (s *sess) describe(x *content) {
 	s.live, s.rec.Seekable = x.sdp.Live, x.sdp.Seekable
 	if x.sdp.Duration > 0 {
 		s.rec.Duration = session.Ptr(x.sdp.Duration.Seconds())
-		s.end = session.NPT(x.sdp.Duration)
+		s.end = session.NPT(x.sdp.End)
 	}
 	if x.sdp.Range != nil {
-		s.unit = x.sdp.Range.Unit
+		s.scale = x.sdp.Range.Scale()
 	}
 }
 
@@ -376,8 +376,8 @@ func (d *Decoder) datagrams(c *conn, s *sess, t *track, tr, offer rtsp.Transport
 // haltedAt applies the reply to a PAUSE; only VLC's server says where it stopped.
 func (d *Decoder) haltedAt(s *sess, m *rtsp.Message, at time.Time) {
 	s.pausePlay(at)
-	if r, err := rtsp.ParseRange(m.Get("Range")); err == nil && r.Unit == "npt" && r.Start != nil && s.reference() == nil {
-		s.halt, s.halted = session.NPT(*r.Start), true
+	if r := s.spot(m.Get("Range")); r.start != nil && s.reference() == nil {
+		s.halt, s.halted = session.NPT(*r.start), true
 	}
 	d.changed(s, at)
 }

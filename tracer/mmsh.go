@@ -322,7 +322,7 @@ func (x *mmshDialogue) opened(req mms.Head, at time.Time) *sess {
 	s.film = &film{path: clip(req.Target(), maxURL)}
 	s.rec.Protocol, s.rec.Transport = session.MMSH, session.HTTP
 	s.key = x.key(req)
-	s.timeout, s.unit, s.version = mmstTimeout, "", ""
+	s.timeout, s.version = mmstTimeout, ""
 	target := clip(req.Target(), maxURL)
 	if u, err := url.Parse(target); err == nil && u.Host != "" { // as to a proxy
 		target = u.RequestURI()

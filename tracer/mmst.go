@@ -244,7 +244,7 @@ func (x *mmstDialogue) opened(at time.Time) {
 		s.rec.Protocol, s.rec.Transport = session.MMSU, session.UDP
 	}
 	s.key.id = "mms " + s.rec.ID
-	s.timeout, s.unit, s.version = mmstTimeout, "", ""
+	s.timeout, s.version = mmstTimeout, ""
 	url := mms.URL("mms", hostURL(clip(x.connect.Host(), maxName), c.flow.Server, 1755), s.film.path)
 	s.rec.URL, s.base = session.Ptr(url), url
 	s.live, s.rec.Seekable = x.report.Live(), x.report.Seekable()

@@ -40,37 +40,41 @@ func (d *Decoder) played(s *sess, req, m *rtsp.Message, at time.Time) {
 	d.changed(s, at)
 }
 
-// spot is a start that a Range names in npt.
+// spot is what a Range names, as media times.
 type spot struct {
-	rtsp.Range
-	ok bool
+	start, end *time.Duration // nil: none
 }
 
-func spotOf(header string) spot {
+// spot reads a Range header.
+func (s *sess) spot(header string) spot {
 	r, err := rtsp.ParseRange(header)
-	return spot{r, err == nil && r.Unit == rtsp.UnitNPT && r.Start != nil}
+	if err != nil {
+		return spot{}
+	}
+	start, end := r.Media(s.scale)
+	return spot{start, end}
 }
 
 // promise reads what a PLAY and its reply say: from where, how fast, and how far to believe
 // it.
 func (s *sess) promise(req, m *rtsp.Message, at time.Time) play {
 	scale, speed := parseScale(req.Get("Scale")), parseScale(req.Get("Speed"))
-	asked, said := spotOf(req.Get("Range")), spotOf(m.Get("Range"))
+	asked, said := s.spot(req.Get("Range")), s.spot(m.Get("Range"))
 	p := play{scale: scale * speed, speed: speed, at: at, first: s.play.at.IsZero()}
-	p.sought, p.resumed = asked.ok && !p.first, !asked.ok && !p.first
+	p.sought, p.resumed = asked.start != nil && !p.first, asked.start == nil && !p.first
 	p.lags = !p.first && strings.HasPrefix(m.Get("Server"), "VLC/")
 	switch {
 	case p.lags:
 		p.vague = 500 * time.Millisecond
-	case p.sought && said.ok && (*asked.Start-*said.Start).Abs() < 100*time.Millisecond:
+	case p.sought && said.start != nil && (*asked.start-*said.start).Abs() < 100*time.Millisecond:
 		p.vague = time.Second // may have landed on the key frame before and not say so
 	case p.resumed:
 		p.vague = 150 * time.Millisecond
 	}
 	p.start, p.known = s.startOf(p, asked, said, at)
-	if said.ok && said.End != nil && *said.End > *said.Start && s.end == 0 {
-		s.end = session.NPT(*said.End)
-		s.rec.Duration = session.Ptr(said.End.Seconds())
+	if said.start != nil && said.end != nil && *said.end > *said.start && s.end == 0 {
+		s.end = session.NPT(*said.end)
+		s.rec.Duration = session.Ptr(said.end.Seconds())
 	}
 	return p
 }
@@ -80,14 +84,14 @@ func (s *sess) promise(req, m *rtsp.Message, at time.Time) play {
 func (s *sess) startOf(p play, asked, said spot, at time.Time) (session.NPT, bool) {
 	now, _, _, known := s.delivered(at)
 	switch {
-	case p.sought && said.ok && !s.rec.Seekable && *said.Start == 0 && *asked.Start > 0 && known:
+	case p.sought && said.start != nil && !s.rec.Seekable && *said.start == 0 && *asked.start > 0 && known:
 		return now, true // says 0 at any time and does not seek (live555, opus)
-	case said.ok:
-		return session.NPT(*said.Start), true
+	case said.start != nil:
+		return session.NPT(*said.start), true
 	case s.live:
 		return 0, false
-	case asked.ok && s.rec.Duration != nil:
-		return session.NPT(*asked.Start), true
+	case asked.start != nil && s.rec.Duration != nil:
+		return session.NPT(*asked.start), true
 	case !p.first && known:
 		return now, true
 	}

@@ -7,6 +7,7 @@ import (
 
 	"scas/bpf"
 	"scas/session"
+	"scas/tracer/rtsp"
 )
 
 // dormantFor is how long a restored session may show no sign of life: longer than the usual
@@ -20,7 +21,6 @@ type saved struct {
 	Control bpf.Flow       `json:"control"`
 	Base    string         `json:"base"`
 	SDP     string         `json:"sdp"`
-	Unit    string         `json:"unit"`
 	Version string         `json:"version"`
 	Timeout time.Duration  `json:"timeout"`
 	CSeq    int            `json:"cseq"`
@@ -70,7 +70,7 @@ func (d *Decoder) Snapshot() ([]byte, error) {
 
 func (s *sess) save() saved {
 	x := saved{
-		Record: s.rec, Key: s.key.id, Control: s.control, Base: s.base, SDP: s.sdpRaw, Unit: s.unit,
+		Record: s.rec, Key: s.key.id, Control: s.control, Base: s.base, SDP: s.sdpRaw,
 		Version: s.version, Timeout: s.timeout, CSeq: s.cseq, Start: s.play.start, Known: s.play.known,
 		Scale: s.play.scale, Since: s.play.at, Sought: s.sought, Halt: s.halt, Halted: s.halted, Paused: s.paused,
 	}
@@ -109,7 +109,7 @@ func (d *Decoder) restore(x saved, at time.Time) {
 	_, number := d.newID()
 	s := &sess{
 		key: sessKey{x.Control.Terminal.Addr(), x.Control.Server, x.Key}, number: number, rec: x.Record,
-		control: x.Control, base: x.Base, sdpRaw: x.SDP, unit: x.Unit, version: x.Version, timeout: x.Timeout, cseq: x.CSeq,
+		control: x.Control, base: x.Base, sdpRaw: x.SDP, version: x.Version, timeout: x.Timeout, cseq: x.CSeq,
 		sought: x.Sought, halt: x.Halt, halted: x.Halted, paused: x.Paused, touched: at, dormant: at, live: x.Record.Live,
 		play: play{start: x.Start, known: x.Known, scale: x.Scale, speed: 1, at: x.Since},
 	}
@@ -118,6 +118,12 @@ func (d *Decoder) restore(x saved, at time.Time) {
 	}
 	if s.rec.Duration != nil {
 		s.end = session.NPTSeconds(*s.rec.Duration)
+	}
+	if r, err := rtsp.ParseRange(x.SDP); err == nil {
+		s.scale = r.Scale()
+		if _, end := r.Media(s.scale); end != nil {
+			s.end = session.NPT(*end)
+		}
 	}
 	s.profile = profileOf(d.cfg.Profiles, deref(s.rec.UserAgent))
 	s.floor = x.Start

@@ -36,7 +36,7 @@ type sess struct {
 	control bpf.Flow
 	base    string // what an aggregate request names
 	sdpRaw  string
-	unit    string // range unit of the server
+	scale   rtsp.Scale // of the server's ranges
 	version string
 	timeout time.Duration
 	cseq    int

@@ -101,6 +101,8 @@ func labMoves() []*labMove {
 		{name: "8 Mbit/s, udp", server: dense, origin: udp(), target: udp()},
 		{name: "GStreamer's players", server: lab.GstServer(), origin: gstlike, target: gstlike},
 		{name: "no Range in the target's PLAY", server: lab.GstServer(), origin: udp(), target: noRange},
+		{name: "a server with a clock", server: lab.ServerConfig{Unit: lab.UnitClock}, origin: udp(), target: tcp()},
+		{name: "a server with SMPTE time codes", server: lab.ServerConfig{Unit: lab.UnitSMPTE}, origin: tcp(), target: udp()},
 		{name: "no RTP-Info", server: lab.ServerConfig{RTPInfo: lab.RTPInfoNone}, origin: tcp(), target: udp()},
 		{name: "no seq and no rtptime", server: lab.ServerConfig{RTPInfo: lab.RTPInfoURL}, origin: udp(), target: tcp()},
 		{name: "sessions of three seconds", server: short, origin: freezing, target: udp()},

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Units of a Range. SMPTE has variants with a suffix, e.g. "smpte-25".
+// Units of a Range. SMPTE has variants with a suffix, "smpte-30-drop" and "smpte-25".
 const (
 	UnitNPT   = "npt"
 	UnitClock = "clock"
@@ -18,8 +18,9 @@ type Range struct {
 	// Unit is the unit in lower case: UnitNPT, UnitClock, UnitSMPTE with its suffix, or one
 	// this package does not know, of which nothing else is read.
 	Unit string
-	// Start and End are media times of an npt or SMPTE range, nil when absent. SMPTE frames
-	// count 1/25 s in smpte-25, else 1/29.97 s.
+	// Start and End are the times of an npt or SMPTE range, nil when absent; Media tells where in
+	// the presentation that is. smpte and smpte-30-drop count 29.97 frames a second and drop
+	// labels, smpte-25 and other numbers so many frames.
 	Start, End *time.Duration
 	// StartClock and EndClock are the wall times of a clock range, zero when absent.
 	StartClock, EndClock time.Time
@@ -71,7 +72,8 @@ func (r *Range) known() bool {
 }
 
 func (r *Range) smpte() bool {
-	return r.Unit == UnitSMPTE || strings.HasPrefix(r.Unit, UnitSMPTE+"-")
+	_, ok := smpteRate(r.Unit)
+	return ok
 }
 
 func (r *Range) setStart(text string) (ok bool) {
@@ -123,17 +125,19 @@ func (r *Range) parseSMPTE(text string) (time.Duration, bool) {
 		return 0, false
 	}
 	d, ok := ParseNPT(text)
-	if !ok || frames == "" {
-		return d, ok
-	}
-	f, ok := ParseNPT(frames)
-	if !ok || strings.IndexByte(frames, ':') >= 0 || f > time.Hour {
+	if !ok || int64(d/time.Second) > mostLabel {
 		return 0, false
 	}
-	if r.Unit == UnitSMPTE+"-25" {
-		return d + f/25, true
+	f := time.Duration(0)
+	if frames != "" {
+		if f, ok = ParseNPT(frames); !ok || strings.IndexByte(frames, ':') >= 0 || f > time.Hour {
+			return 0, false
+		}
 	}
-	return d + f*1001/30000, true
+	rate, _ := smpteRate(r.Unit)
+	n := rate.frame(int64(d/time.Second), int64(f/time.Second))
+	part := time.Duration((rate.at(n+1) - rate.at(n)).Seconds() * float64(f%time.Second))
+	return rate.at(n) + part, true
 }
 
 // nthColon returns the index of the n-th colon of s, or -1.
@@ -168,36 +172,37 @@ func (r Range) String() string {
 	case r.Now:
 		start = "now"
 	case r.Unit == UnitClock && !r.StartClock.IsZero():
-		start = r.StartClock.UTC().Format("20060102T150405Z")
+		start = r.StartClock.UTC().Format("20060102T150405.999Z")
 	case r.Start != nil:
 		start = FormatNPT(*r.Start)
 	}
 	switch {
 	case r.Unit == UnitClock && !r.EndClock.IsZero():
-		end = r.EndClock.UTC().Format("20060102T150405Z")
+		end = r.EndClock.UTC().Format("20060102T150405.999Z")
 	case r.End != nil:
 		end = FormatNPT(*r.End)
 	}
 	return r.Unit + "=" + start + "-" + end
 }
 
-// Rewritable reports whether WithStart changes anything: an npt range that is not at the live
-// edge.
-func (r Range) Rewritable() bool { return r.Unit == UnitNPT && !r.Now }
+// Rewritable reports whether WithStart changes anything: a range of a unit that is known and not
+// at the live edge.
+func (r Range) Rewritable() bool { return r.known() && !r.Now }
 
-// WithStart returns the range with npt, e.g. "45.000", in the place of its start; unit, blanks,
-// end and parameters stay as they were. Clock, SMPTE and "now" ranges come back unchanged: an
-// npt means nothing in them.
-func (r Range) WithStart(npt string) string {
-	if !r.Rewritable() {
-		return r.String()
+// WithStart returns the range with media time at in the place of its start, in its own unit; blanks,
+// end and parameters stay as they were. written and ok are as for Scale.Format; the range is
+// unchanged when ok is false.
+func (r Range) WithStart(s Scale, at time.Duration) (text string, written time.Duration, ok bool) {
+	start, written, ok := s.Format(r.Unit, at)
+	if !ok || r.Now {
+		return r.String(), 0, false
 	}
 	if r.raw == "" {
 		fresh, err := ParseRange(r.String())
 		if err != nil {
-			return r.String()
+			return r.String(), 0, false
 		}
 		r = fresh
 	}
-	return r.raw[:r.start.from] + npt + r.raw[r.start.to:]
+	return r.raw[:r.start.from] + start + r.raw[r.start.to:], written, true
 }

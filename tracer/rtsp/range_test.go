@@ -21,7 +21,7 @@ func TestParseRange(t *testing.T) {
 		in, unit   string
 		start, end time.Duration
 		now        bool
-		moved      string // WithStart("45.000"); "" when unchanged
+		moved      string // WithStart of 45 s; "" when unchanged
 		startText  string
 	}{
 		{"npt=45-", "npt", ms(45000), unset, false, "npt=45.000-", "45"},
@@ -45,9 +45,11 @@ func TestParseRange(t *testing.T) {
 		{"npt=30-60, npt=70-", "npt", ms(30000), ms(60000), false, "npt=45.000-60, npt=70-", "30"},
 		{"npt=1.1234567899-", "npt", 1123456789, unset, false, "npt=45.000-", "1.1234567899"},
 		{"clock=19961108T142300Z-", "clock", unset, unset, false, "", "19961108T142300Z"},
-		{"smpte=10:07:00-10:07:33:05.01", "smpte", ms(36420000), 36453*time.Second + 167167000, false, "", "10:07:00"},
-		{"smpte-25=10:07:00-10:07:33:05.01", "smpte-25", ms(36420000), 36453*time.Second + 200400000, false, "", "10:07:00"},
-		{"smpte-30-drop=0:0:1:15-", "smpte-30-drop", time.Second + 500500000, unset, false, "", "0:0:1:15"},
+		{"smpte=10:07:00-10:07:33:05.01", "smpte", 36419916866666, 36453117033000, false, "smpte=00:00:44:28-10:07:33:05.01", "10:07:00"},
+		{"smpte-25=10:07:00-10:07:33:05.01", "smpte-25", ms(36420000), 36453*time.Second + 200400000, false, "smpte-25=00:00:45:00-10:07:33:05.01", "10:07:00"},
+		{"smpte-30=0:0:1:15-", "smpte-30", ms(1500), unset, false, "smpte-30=00:00:45:00-", "0:0:1:15"},
+		{"smpte-30-drop=0:0:1:15-", "smpte-30-drop", 1501500 * time.Microsecond, unset, false, "smpte-30-drop=00:00:44:28-", "0:0:1:15"},
+		{"smpte-fast=0:0:1-", "smpte-fast", unset, unset, false, "", ""},
 		{"bytes=0-", "bytes", unset, unset, false, "", ""},
 	}
 	for _, tt := range tests {
@@ -70,7 +72,7 @@ func TestParseRange(t *testing.T) {
 			if moved == "" {
 				moved = tt.in
 			}
-			if got := r.WithStart("45.000"); got != moved || r.Rewritable() != (tt.moved != "") {
+			if got, _, ok := r.WithStart(Scale{}, 45*time.Second); got != moved || ok != (tt.moved != "") {
 				t.Errorf("moved %q, want %q", got, moved)
 			}
 		})
@@ -112,13 +114,13 @@ func TestRangeBuilt(t *testing.T) {
 	if got := r.String(); got != "npt=44.064-180.032" {
 		t.Errorf("written %q", got)
 	}
-	if got := r.WithStart("45.000"); got != "npt=45.000-180.032" {
+	if got, _, _ := r.WithStart(Scale{}, 45*time.Second); got != "npt=45.000-180.032" {
 		t.Errorf("moved %q", got)
 	}
 	if got := (Range{Unit: UnitNPT, Now: true}).String(); got != "npt=now-" {
 		t.Errorf("live %q", got)
 	}
-	if got := (Range{Unit: UnitNPT}).WithStart("1.000"); got != "npt=1.000-" {
+	if got, _, _ := (Range{Unit: UnitNPT}).WithStart(Scale{}, time.Second); got != "npt=1.000-" {
 		t.Errorf("empty %q", got)
 	}
 	if got := (Range{}).StartText(); got != "" {

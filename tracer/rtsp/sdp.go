@@ -19,11 +19,13 @@ type Description struct {
 	// Live: the range is at the live edge ("npt=now-") or there is none. An open "npt=0-" is
 	// neither live nor seekable.
 	Live bool
-	// Seekable: an npt range with an end.
+	// Seekable: a range with an end.
 	Seekable bool
 	// Duration is the length of a seekable presentation, else 0.
 	Duration time.Duration
-	Media    []MediaDescription
+	// End is the media time at its end: Duration, if the range starts at 0.
+	End   time.Duration
+	Media []MediaDescription
 }
 
 // MediaDescription is one m= section.
@@ -71,10 +73,14 @@ func ParseSDP(b []byte) (Description, error) {
 		}
 	}
 	d.Live = d.Range == nil || d.Range.Now
-	if d.Range != nil && d.Range.Unit == UnitNPT && !d.Range.Now && d.Range.End != nil {
-		d.Duration = *d.Range.End
-		if d.Range.Start != nil {
-			d.Duration -= *d.Range.Start
+	if d.Range == nil || d.Range.Now {
+		return d, nil
+	}
+	if start, end := d.Range.Media(d.Range.Scale()); end != nil {
+		d.End = *end
+		d.Duration = d.End
+		if start != nil {
+			d.Duration -= *start
 		}
 		d.Seekable = d.Duration > 0
 		d.Duration = max(d.Duration, 0)
