@@ -59,6 +59,7 @@ func (k *fakeKernel) CutFlow(p bpf.Proto, f bpf.Flow, d bpf.CutDir, long time.Du
 func (k *fakeKernel) TrimCut(p bpf.Proto, f bpf.Flow, long time.Duration) error {
 	return k.do(func() { k.cuts = append(k.cuts, fmt.Sprintf("trim %v %v", p, f)) })
 }
+func (k *fakeKernel) Copy(bpf.Flow) error { return nil }
 
 func (k *fakeKernel) MediaStats(f bpf.Flow) (bpf.MediaStats, bool) {
 	k.mu.Lock()
@@ -94,6 +95,7 @@ type fakeTracer struct {
 	streams map[bpf.Flow]*[2][]byte
 	closed  map[bpf.Flow]*[2]int
 	moved   []string
+	tap     func(seq uint32, b []byte)
 	// adopt makes a session of every new flow, from a template; nil: none.
 	adopt func(f bpf.Flow) (id string, d tracer.Detail)
 }
@@ -153,6 +155,17 @@ func (t *fakeTracer) Moved(id string, f bpf.Flow, now time.Time) {
 	t.moved = append(t.moved, id)
 }
 
+func (t *fakeTracer) Tap(f bpf.Flow, fn func(seq uint32, b []byte)) (stop func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.tap = fn
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.tap = nil
+	}
+}
+
 func (t *fakeTracer) set(id string, change func(*tracer.Detail)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -175,6 +188,7 @@ type fakeWire struct {
 	mu        sync.Mutex
 	datagrams []string
 	segments  []segment
+	forged    func(segment) // is called with each; nil: nothing is
 }
 
 func (w *fakeWire) datagram(from, to netip.AddrPort, b []byte) error {
@@ -188,6 +202,9 @@ func (w *fakeWire) forge(s segment) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.segments = append(w.segments, s)
+	if w.forged != nil {
+		w.forged(s)
+	}
 	return nil
 }
 

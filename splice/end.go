@@ -162,20 +162,26 @@ func (x *ender) sleep(d time.Duration) bool {
 // nothing more in either direction, or the player's answer would provoke a RST to it.
 func (x *ender) closeFlow() {
 	f := x.d.Control
-	st, ok := x.s.k.TCPStats(f)
-	closed := st.ToServer.FIN || st.ToServer.RST || st.ToTerminal.RST
-	if ok && !closed && x.ctx.Err() == nil {
+	if st, ok := x.s.k.TCPStats(f); ok && !closed(st) && x.ctx.Err() == nil {
 		x.cutFlow(bpf.TCP, f, bpf.CutBoth, flowCut)
-		for _, s := range []segment{rstToServer(f, st), finToTerminal(f, st, x.s.now())} {
-			if err := x.s.wire.forge(s); err != nil {
-				x.s.count.forgeFailed.Add(1)
-				x.s.log.Warn("connection of the origin is not closed", "session", x.id, "err", err)
-				continue
-			}
-			x.s.count.forged.Add(1)
-		}
+		x.forge(rstToServer(f, st))
+		x.forge(finToTerminal(f, st, x.s.now()))
 	}
+	x.flowClosed()
+}
+
+func (x *ender) forge(s segment) {
+	if err := x.s.wire.forge(s); err != nil {
+		x.s.count.forgeFailed.Add(1)
+		x.s.log.Warn("connection of the origin is not closed", "session", x.id, "err", err)
+		return
+	}
+	x.s.count.forged.Add(1)
+}
+
+// flowClosed says what nothing tells any more, since the connection is cut.
+func (x *ender) flowClosed() {
 	now := x.s.now()
-	x.s.t.StreamClosed(f, bpf.ToServer, now)
-	x.s.t.StreamClosed(f, bpf.ToTerminal, now)
+	x.s.t.StreamClosed(x.d.Control, bpf.ToServer, now)
+	x.s.t.StreamClosed(x.d.Control, bpf.ToTerminal, now)
 }

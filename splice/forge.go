@@ -14,10 +14,11 @@ import (
 const (
 	flagFIN = 0x01
 	flagRST = 0x04
+	flagPSH = 0x08
 	flagACK = 0x10
 )
 
-// segment is a TCP segment without payload that we send in the name of one side.
+// segment is a TCP segment that we send in the name of one side.
 type segment struct {
 	from, to netip.AddrPort
 	seq, ack uint32
@@ -26,11 +27,12 @@ type segment struct {
 	stamped  bool // the connection uses timestamps (RFC 7323)
 	tsval    uint32
 	tsecr    uint32
+	payload  []byte // no more than a segment may hold
 }
 
 // marshal returns the IP packet. Both addresses must be of one family.
 func (s segment) marshal() []byte {
-	tcp := make([]byte, 20, 32)
+	tcp := make([]byte, 20, 32+len(s.payload))
 	binary.BigEndian.PutUint16(tcp[0:], s.from.Port())
 	binary.BigEndian.PutUint16(tcp[2:], s.to.Port())
 	binary.BigEndian.PutUint32(tcp[4:], s.seq)
@@ -43,6 +45,7 @@ func (s segment) marshal() []byte {
 		tcp = binary.BigEndian.AppendUint32(tcp, s.tsecr)
 	}
 	tcp[12] = byte(len(tcp)/4) << 4
+	tcp = append(tcp, s.payload...)
 	from, to := s.from.Addr().AsSlice(), s.to.Addr().AsSlice()
 	pseudo := append(append([]byte{}, from...), to...)
 	pseudo = binary.BigEndian.AppendUint32(pseudo, uint32(len(tcp)))
@@ -104,6 +107,33 @@ func finToTerminal(f bpf.Flow, st bpf.TCPStats, now time.Time) segment {
 		s.tsval += uint32(max(now.Sub(st.ToTerminal.TSAt), 0) / time.Millisecond)
 	}
 	return s
+}
+
+// probeToTerminal returns a segment as if from the server that makes the terminal say what it has:
+// a byte that it acknowledged already (RFC 9293 §3.10.7.4; one without payload may be passed over).
+func probeToTerminal(f bpf.Flow, st bpf.TCPStats) segment {
+	s := side(f.Server, f.Terminal, st.ToTerminal, st.ToServer)
+	s.seq, s.payload, s.flags = s.seq-1, []byte{0}, flagPSH|flagACK
+	return s
+}
+
+// mostPayload is what a segment of ours carries: what passes any link that has IPv6.
+const mostPayload = 1200
+
+// lastToTerminal returns the last bytes of a connection as if from the server, from sequence
+// number seq on, with its FIN behind them.
+func lastToTerminal(f bpf.Flow, st bpf.TCPStats, now time.Time, seq uint32, b []byte) (all []segment) {
+	for {
+		s := finToTerminal(f, st, now)
+		n := min(len(b), mostPayload)
+		s.seq, s.payload, s.flags = seq, b[:n], flagPSH|flagACK
+		seq, b = seq+uint32(n), b[n:]
+		if len(b) == 0 {
+			s.flags |= flagFIN
+			return append(all, s)
+		}
+		all = append(all, s)
+	}
 }
 
 // side returns a bare segment in the name of the side that sent mine.

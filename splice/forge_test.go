@@ -69,6 +69,29 @@ func TestForgedSides(t *testing.T) {
 	}
 }
 
+func TestLastToTerminal(t *testing.T) {
+	f := bpf.Flow{Terminal: netip.MustParseAddrPort("10.1.1.2:40000"), Server: netip.MustParseAddrPort("10.9.9.2:1755")}
+	text := bytes.Repeat([]byte("0123456789"), 250)
+	all := lastToTerminal(f, bpf.TCPStats{}, time.Now(), 1<<32-100, text)
+	var got []byte
+	for i, s := range all {
+		if s.seq != 1<<32-100+uint32(len(got)) || s.from != f.Server || len(s.payload) > mostPayload || (s.flags&flagFIN != 0) != (i == len(all)-1) {
+			t.Errorf("%d: %+v", i, s)
+		}
+		got = append(got, s.payload...)
+		raw := s.marshal()
+		if pseudo := append(append([]byte{}, raw[12:20]...), 0, 6, byte((len(raw)-20)>>8), byte(len(raw)-20)); checksum(pseudo, raw[20:]) != 0 || !bytes.HasSuffix(raw, s.payload) {
+			t.Errorf("%d: checksum", i)
+		}
+	}
+	if !bytes.Equal(got, text) {
+		t.Errorf("%d bytes", len(got))
+	}
+	if all := lastToTerminal(f, bpf.TCPStats{}, time.Now(), 5, nil); len(all) != 1 || all[0].flags&flagFIN == 0 {
+		t.Errorf("%+v", all)
+	}
+}
+
 func TestBye(t *testing.T) {
 	b := bye(0xdeadbeef)
 	all, err := rtcp.Unmarshal(b)

@@ -11,10 +11,9 @@ const (
 	boundaryWait = time.Second     // for the end of the packet under way
 )
 
-// end: a steered player is told that the film is over, and its connection is closed: all but
-// ffmpeg end cleanly then. To a watched one nothing can be told, since nobody knows where its
-// packets end; its connection is closed as it is. What the players do
-// (docs/mms.md):
+// end: a player is told that the film is over, and its connection is closed: all but ffmpeg end
+// cleanly then. A watched one whose packets' ends cannot be found out is told nothing; its
+// connection is closed as it is. What the players do (docs/mms.md):
 //
 //	            EndOfStream and FIN        FIN alone
 //	ffmpeg      reads errors for ever      reads errors for ever
@@ -23,7 +22,12 @@ const (
 //	MPlayer     exits                      exits, with a read error
 func (mmst) end(x *ender, r *relay) {
 	t, ok := x.talk(r).(*mmstTalk)
-	if !ok {
+	switch {
+	case ok:
+	case x.endOfStream():
+		x.flowClosed()
+		return
+	default:
 		x.closeFlow()
 		return
 	}
@@ -87,7 +91,7 @@ func (x *ender) talk(r *relay) talk {
 }
 
 // await waits until something comes on a channel. It is false when that did not come within d,
-// or cannot any more.
+// or cannot any more. r may be nil.
 func (x *ender) await(r *relay, c <-chan struct{}, d time.Duration) bool {
 	late := time.NewTimer(d)
 	defer late.Stop()
@@ -95,8 +99,16 @@ func (x *ender) await(r *relay, c <-chan struct{}, d time.Duration) bool {
 	case <-c:
 		return true
 	case <-late.C:
-	case <-r.gone:
+	case <-gone(r):
 	case <-x.ctx.Done():
 	}
 	return false
+}
+
+// gone returns what tells the end of a relay; without one nothing does.
+func gone(r *relay) <-chan struct{} {
+	if r == nil {
+		return nil
+	}
+	return r.gone
 }

@@ -41,6 +41,7 @@ type Kernel interface {
 	TrimCut(p bpf.Proto, f bpf.Flow, for_ time.Duration) error
 	MediaStats(bpf.Flow) (bpf.MediaStats, bool)
 	TCPStats(bpf.Flow) (bpf.TCPStats, bool)
+	Copy(bpf.Flow) error
 }
 
 // Tracer reads what is relayed and knows all sessions; *tracer.Live is one.
@@ -52,6 +53,9 @@ type Tracer interface {
 	ByFlow(f bpf.Flow) []string
 	// Moved says that a session was ended together with its control connection f.
 	Moved(id string, f bpf.Flow, now time.Time)
+	// Tap has fn called with the server's bytes of a watched connection and their TCP sequence
+	// number until stop has returned; fn must not call back.
+	Tap(f bpf.Flow, fn func(seq uint32, b []byte)) (stop func())
 }
 
 // Upstream says from which address the leg towards the server comes.

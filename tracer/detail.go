@@ -41,6 +41,8 @@ type MMSDetail struct {
 	PacketSize      uint32 // largest ASF data packet
 	Media           mms.MediaSignature
 	HaveMedia       bool   // Media tells the packets that come now
+	Boundary        uint32 // MMST, watched: TCP sequence number at which a unit of the server begins, behind the newest bytes read
+	HaveBoundary    bool
 	ToServerSeq     uint16 // MMST: of the newest message of each direction
 	ToViewerSeq     uint16
 	ClientGUID      string    // MMSH
@@ -75,7 +77,12 @@ func (l *Live) Detail(id string, now time.Time) (x Detail, ok bool) {
 		return Detail{}, false
 	}
 	l.refresh(s)
-	return s.detail(now), true
+	x = s.detail(now)
+	if c := l.d.conns[s.control]; c != nil && x.MMS != nil && !s.rec.Steered {
+		h := &c.toViewer
+		x.MMS.Boundary, x.MMS.HaveBoundary = h.order.next, h.order.started && h.synced && len(h.buf) == 0
+	}
+	return x, true
 }
 
 // Records returns all sessions with their positions at now, the oldest first.

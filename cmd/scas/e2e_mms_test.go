@@ -237,8 +237,10 @@ type mmsMove struct {
 func TestMMSMoves(t *testing.T) {
 	t.Parallel()
 	lab.Root(t)
+	vlc := lab.MMSVLC()
+	vlc.OnFIN = lab.EndFreeze // as over TCP: it has to be told that the film is over
 	moves := []*mmsMove{
-		{name: "TCP to TCP", steer: "transfer", origin: lab.MMSVLC(), target: lab.MMSWindows(), from: "mms", to: "mms"},
+		{name: "TCP to TCP", steer: "transfer", origin: vlc, target: lab.MMSWindows(), from: "mms", to: "mms"},
 		{name: "TCP to TCP, steered always", steer: "always", origin: lab.MMSWindows(), target: lab.MMSLibmms(), from: "mms", to: "mms"},
 		{name: "HTTP to HTTP", steer: "transfer", origin: lab.MMSLibmms(), target: lab.MMSFFmpeg(), from: "mmsh", to: "mmsh"},
 		{name: "HTTP to HTTP, steered always", steer: "always", origin: lab.MMSVLC(), target: lab.MMSMPlayer(), from: "mmsh", to: "mmsh"},

@@ -112,11 +112,8 @@ func (m *mmsReal) name() string {
 }
 
 // stays reports whether the origin is known not to end when its film is cut short: ffmpeg reads
-// errors for ever, whatever it is told (mms.md 6.5); VLC over TCP stands still when the connection
-// just ends, and where it is only watched nothing else can be done.
-func (m *mmsReal) stays() bool {
-	return m.origin == peers.FFmpeg || m.origin == peers.VLC && m.scheme == "mms" && m.steer == "transfer"
-}
+// errors for ever, whatever it is told (mms.md 6.5).
+func (m *mmsReal) stays() bool { return m.origin == peers.FFmpeg }
 
 // repeated is how many seconds of film the viewer saw twice; negative when some were missed.
 func (m *mmsReal) repeated() float64 { return m.left.Pos - m.first.Pos + 1.0/peers.Rate }
