@@ -12,7 +12,7 @@ ALONE    := /cmd/scas$$|/internal/lab/peers$$
 
 # What the tests and the generator need beyond Go; the demo and the program need none of it.
 APT_BUILD := clang-16 llvm-16 gcc libc6-dev
-APT_PEERS := ffmpeg mpv mplayer vlc-bin vlc-plugin-base libmms-dev xvfb iproute2 util-linux python3 python3-gi \
+APT_PEERS := ffmpeg mpv mplayer vlc-bin vlc-plugin-base libmms-dev xvfb xdotool iproute2 util-linux python3 python3-gi \
              gir1.2-gst-rtsp-server-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base \
              gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav \
              baresip-core linphone-cli
