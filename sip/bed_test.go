@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -174,6 +175,21 @@ func newRegBed(t testing.TB, change func(cfg *Config)) *regBed {
 	return newRegBedAt(t, core, &flakyStore{Memory: NewMemory()}, &fakeClock{}, change)
 }
 
+// discreetLog returns a logger, and what it has said. The test fails when that tells above debug
+// level who a user is, where, or what is watched.
+func discreetLog(t testing.TB) (*slog.Logger, *lockedBuffer) {
+	t.Helper()
+	said := &lockedBuffer{}
+	t.Cleanup(func() {
+		for line := range strings.Lines(said.String()) {
+			if personal := regexp.MustCompile(`@|sip:[a-z]|tel:|rtsp:|10\.\d+\.\d+\.\d+`); !strings.Contains(line, "level=DEBUG") && personal.MatchString(line) {
+				t.Errorf("the log tells: %s", line)
+			}
+		}
+	})
+	return slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug})), said
+}
+
 func newRegBedAt(t testing.TB, core *wirePeer, store *flakyStore, c *fakeClock, change func(cfg *Config)) *regBed {
 	t.Helper()
 	cfg := baseConfig(core.ip)
@@ -183,9 +199,10 @@ func newRegBedAt(t testing.TB, core *wirePeer, store *flakyStore, c *fakeClock, 
 	}
 	b := &regBed{
 		t: t, gate: &fakeGate{open: map[netip.Addr]session.Binding{}}, store: store, clock: c, core: core,
-		done: make(chan struct{}), logs: &lockedBuffer{},
+		done: make(chan struct{}),
 	}
-	log := slog.New(slog.NewTextHandler(b.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	var log *slog.Logger
+	log, b.logs = discreetLog(t)
 	s, err := New(cfg, Deps{
 		Mover: noMover{}, Sessions: noMover{}, Transfers: session.NewTable(),
 		Store: b.store, Gate: b.gate, Now: b.clock.now,

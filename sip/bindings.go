@@ -197,7 +197,7 @@ func (g *registry) unproven(key string) {
 		return
 	}
 	g.count.add("bindings_unconfirmed")
-	g.log.Warn("binding not confirmed by the registrar, removed", "aor", b.AoR)
+	g.log.Debug("binding not confirmed by the registrar, removed", "aor", b.AoR)
 	g.remove(b.AoR, func(x session.Binding) bool { return x.Key == key && !x.Confirmed })
 }
 

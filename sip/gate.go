@@ -97,7 +97,7 @@ func (g *gatekeeper) work(ctx context.Context) {
 		}
 		if err := g.settle(ip); err != nil {
 			g.count.add("gate_errors")
-			g.log.Warn("gateway not told of an address", "err", err)
+			g.log.Warn("gateway not told of an address", "err", cause(err))
 			g.mu.Lock()
 			g.dirty[ip] = struct{}{}
 			g.mu.Unlock()

@@ -273,7 +273,7 @@ func (o *orders) save(u *user) {
 	defer cancel()
 	if err := o.store.PutUser(ctx, kept); err != nil {
 		o.count.add("store_failed")
-		o.log.Warn("user's settings not stored", "aor", u.aor, "err", err)
+		o.log.Warn("a user's settings are not stored", "err", err)
 	}
 }
 

@@ -97,7 +97,7 @@ func (o *orders) again(u *user, who asker) bool {
 		defer cancel()
 		t, ok, err := o.store.Taken(ctx, key)
 		if err != nil {
-			o.log.Warn("orders taken before cannot be read", "aor", u.aor, "err", err)
+			o.log.Warn("orders taken before cannot be read", "err", err)
 		}
 		if err == nil && ok && now.Before(t.Expires) {
 			seen = &t
@@ -273,7 +273,7 @@ func (o *orders) begin(u *user, who *asker, r session.Record, to session.Binding
 		return codeOf(refused.Reason)
 	}
 	if err != nil {
-		o.log.Error("order failed", "aor", u.aor, "session", r.ID, "err", err)
+		o.log.Error("order failed", "session", r.ID, "err", cause(err))
 		return codeGateway
 	}
 	u.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -336,7 +335,8 @@ func newBed(t testing.TB, edit ...func(*Config)) *bed {
 		stage: &stage{Table: session.NewTable()}, clock: &ticker{now: time.Now()}, store: NewMemory(),
 		house: &house{alias: map[identity]string{}, of: map[string][]session.Binding{}},
 	}
-	st, err := newStack(cfg, slog.New(slog.DiscardHandler), b.clock.Now)
+	log, _ := discreetLog(t)
+	st, err := newStack(cfg, log, b.clock.Now)
 	if err != nil {
 		t.Fatal(err)
 	}

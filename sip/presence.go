@@ -44,7 +44,7 @@ func (o *orders) presenceNotified(n notification) {
 	}
 	if err != nil {
 		o.count.add("presence_bad")
-		o.log.Warn("presence document refused", "aor", n.key, "err", err)
+		o.log.Debug("presence document refused", "aor", n.key, "err", err)
 		return
 	}
 	o.observe(n.key, doc)

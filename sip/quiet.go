@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	gosip "github.com/emiago/sipgo/sip"
@@ -45,6 +46,18 @@ func (h quietHandler) WithAttrs([]slog.Attr) slog.Handler { return h }
 
 // WithGroup drops the group.
 func (h quietHandler) WithGroup(string) slog.Handler { return h }
+
+// cause is the innermost error: what is wrapped around it may name a user or an address, and
+// neither belongs into the log above debug level.
+func cause(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err
+		}
+		err = inner
+	}
+}
 
 // lenientParsers are sipgo's header parsers, but what one cannot read stays as text: the
 // getter returns nil then and check answers, instead of silence.

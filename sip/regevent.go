@@ -90,7 +90,7 @@ func (e *regEvents) notified(n notification) {
 	doc, err := parseRegInfo(n.body)
 	if err != nil {
 		e.count.add("reginfo_bad")
-		e.log.Warn("registration document refused", "aor", n.key, "err", err)
+		e.log.Debug("registration document refused", "aor", n.key, "err", err)
 		return
 	}
 	e.mu.Lock()
@@ -111,7 +111,7 @@ func (e *regEvents) notified(n notification) {
 	}
 	if !e.aboutUser(n.key, st) {
 		e.count.add("reginfo_alien")
-		e.log.Warn("registration document of another user refused", "aor", n.key)
+		e.log.Debug("registration document of another user refused", "aor", n.key)
 		return
 	}
 	e.settle(n.key, st, doc.State == "full")

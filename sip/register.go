@@ -111,7 +111,8 @@ func (s *Server) thirdParty(r *request, id identity, expires time.Duration, said
 	inner := e.request
 	if inner != nil && !s.sameUser(inner, aor) {
 		s.count.add("body_other_user")
-		s.log.Warn("body of a REGISTER is about another user, ignored", "aor", aor)
+		s.log.Warn("body of a REGISTER is about another user, ignored", "peer", r.peer.Addr())
+		s.log.Debug("that REGISTER", "aor", aor)
 		inner = nil
 	}
 	if s.repeatedEnd(r, inner, expires) {
@@ -213,7 +214,7 @@ func (s *Server) addContact(aor string, r *request, inner *gosip.Request, c cont
 		b.UserAgent = session.Ptr(shorten(ua, 128))
 	}
 	if s.registry.put(b) && differs {
-		s.log.Info("address of a terminal differs between Via and Contact: NAT or relay", "aor", aor)
+		s.log.Debug("address of a terminal differs between Via and Contact: NAT or relay", "aor", aor)
 	}
 }
 

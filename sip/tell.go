@@ -79,7 +79,7 @@ func (o *orders) send(to recipient, f form, body []byte, expires int) error {
 	err := o.sendTo(t, to, f, body, expires)
 	if err != nil {
 		o.count.add("messages_failed")
-		o.log.Info("message not delivered", "aor", to.aor, "terminal", to.b.Name, "err", err)
+		o.log.Debug("message not delivered", "aor", to.aor, "terminal", to.b.Name, "err", err)
 		return fmt.Errorf("message to %s: %w", to.aor, err)
 	}
 	o.count.add("messages_sent")
