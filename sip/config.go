@@ -95,7 +95,7 @@ type Limits struct {
 	Message       time.Duration // from first to last byte of a message; default 10 s
 	SourceRate    float64       // requests a second of one address on access listeners; default 20
 	SourceBurst   int           // default 40
-	Messages      int           // orders of one user in 10 s; default 5
+	Messages      int           // orders of one user in 10 s, and twice as many questions besides; default 5
 	Bindings      int           // of one user; default 10
 	AoRs          int           // default 200 000
 	SubscribeRate float64       // new SUBSCRIBEs a second to the core; default 50

@@ -4,7 +4,7 @@ import "time"
 
 // Limits of what one user may ask (ims-sip 5.4).
 const (
-	messagesBurst = 5                // requests of one user ...
+	messagesBurst = 5                // orders of one user, and twice as many questions besides ...
 	messagesEvery = 10 * time.Second // ... in this time
 	retryAfter    = 10               // seconds, told to a user over the rate
 	maxOffers     = 4                // open, of one user

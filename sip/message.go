@@ -38,19 +38,35 @@ func (o *orders) message(_ context.Context, r *request) reply {
 	if refusal != nil {
 		return *refusal
 	}
-	now := o.now()
-	key := requestKey(r)
+	c, form, refusal := o.read(r)
+	return o.once(u, r, c.op == opList || c.op == opHelp || refusal != nil, func() reply {
+		if refusal != nil {
+			return *refusal
+		}
+		return o.take(u, r, c, form, u.named(terminals))
+	})
+}
+
+// once answers a request by answer, which runs with u.mu held; its repetition as before; and what
+// goes beyond the user's rate by 480. A question, which changes nothing, is not counted with the
+// orders: terminals that start ask for the list.
+func (o *orders) once(u *user, r *request, question bool, answer func() reply) reply {
+	now, key := o.now(), requestKey(r)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if old := u.recent.get(key, now); old != nil {
 		o.count.add("orders_repeated")
 		return *old
 	}
-	if !u.rate.take(o.cfg.Limits.Messages, messagesEvery, now) {
+	rate, burst := &u.orders, o.cfg.Limits.Messages
+	if question {
+		rate, burst = &u.questions, 2*burst
+	}
+	if !rate.take(burst, messagesEvery, now) {
 		o.count.add("orders_rate")
 		return reply{code: 480, headers: []gosip.Header{gosip.NewHeader("Retry-After", strconv.Itoa(retryAfter))}}
 	}
-	a := o.read(u, r, u.named(terminals))
+	a := answer()
 	u.recent.put(key, reply{code: a.code, reason: a.reason, headers: a.headers}, now)
 	return a
 }
@@ -92,29 +108,32 @@ func (o *orders) ours(r *request) bool {
 	return u.host == me.host || u.addr().IsValid() || u.user == ""
 }
 
-// read understands a body and returns the answer to the request. u.mu is held.
-func (o *orders) read(u *user, r *request, terminals []session.Binding) reply {
+// read understands a body; the reply is that to one that is no order.
+func (o *orders) read(r *request) (c command, f form, no *reply) {
 	kind, body := contentOf(headerText(r, "Content-Type"), r.Body())
 	switch {
 	case kind == "application/im-iscomposing+xml":
-		return reply{code: 200}
+		return c, f, &reply{code: 200}
 	case len(body) > maxBody:
-		return reply{code: 413}
+		return c, f, &reply{code: 413}
 	case kind != "text/plain" && kind != MoveType:
-		return reply{code: 415, headers: []gosip.Header{gosip.NewHeader("Accept", acceptTypes)}}
+		return c, f, &reply{code: 415, headers: []gosip.Header{gosip.NewHeader("Accept", acceptTypes)}}
 	}
-	var c command
-	who := asker{id: r.asserted, form: formWanted(kind, headers(r, "Accept"))}
 	var err error
 	if kind == MoveType {
 		if c, err = parseMachine(body); err != nil {
 			o.count.add("orders_bad")
-			return reply{code: 400, reason: "Body Not Understood"}
+			return c, f, &reply{code: 400, reason: "Body Not Understood"}
 		}
 	} else if c, err = parseWords(string(body)); err != nil {
 		c = command{op: opHelp}
 	}
-	who.ref = c.ref
+	return c, formWanted(kind, headers(r, "Accept")), nil
+}
+
+// take accepts an order; it is carried out after the answer. u.mu is held.
+func (o *orders) take(u *user, r *request, c command, f form, terminals []session.Binding) reply {
+	who := asker{id: r.asserted, form: f, ref: c.ref}
 	who.b, who.known = sender(r, terminals, c.me)
 	changed := false
 	if who.known {

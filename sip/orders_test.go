@@ -3,6 +3,7 @@ package sip
 import (
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -213,15 +214,46 @@ func TestRateAndRepetition(t *testing.T) {
 		}
 	}
 	b.phone.text()
-	for range messagesBurst - 1 {
+	for range 2*messagesBurst - 1 {
 		b.phone.say("help", 200)
 		b.phone.text()
 	}
 	b.phone.quiet()
 	b.phone.say("help", 480)
-	b.tv.say("help", 480) // the limit is the user's
+	b.tv.say("list", 480) // the limit is the user's
+	for i := range messagesBurst {
+		b.phone.say("cancel "+strconv.Itoa(i), 202) // orders are not questions
+		b.phone.text()
+	}
+	b.phone.say("cancel", 480)
 	b.clock.add(messagesEvery)
 	b.tv.say("help", 200)
+	b.tv.text()
+	b.tv.say("cancel", 202)
+}
+
+// A user who floods the service is held back, and nobody else.
+func TestFlood(t *testing.T) {
+	b := newBed(t)
+	b.house.add(session.Binding{
+		Key: "mallory", AoR: b.stranger.user, IP: b.stranger.ip, Contact: b.stranger.contact(), Source: session.FromRegister, Since: b.clock.Now(),
+	})
+	taken := map[int]int{}
+	for range 200 {
+		raw := b.stranger.request("MESSAGE", "Content-Type: text/plain\r\n", "auto off")
+		taken[b.stranger.send(raw)]++
+	}
+	if taken[202] != messagesBurst || taken[480] != 200-messagesBurst {
+		t.Errorf("%v", taken)
+	}
+	for range messagesBurst {
+		b.stranger.text()
+	}
+	b.stranger.quiet()
+	b.phone.say("list", 200)
+	b.phone.text()
+	b.phone.say("auto on", 202)
+	b.phone.text()
 }
 
 func TestSeveralSessions(t *testing.T) {

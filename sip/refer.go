@@ -28,19 +28,7 @@ func (o *orders) refer(_ context.Context, r *request) reply {
 	if refusal != nil {
 		return *refusal
 	}
-	now := o.now()
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	key := requestKey(r)
-	if old := u.recent.get(key, now); old != nil {
-		return *old
-	}
-	if !u.rate.take(o.cfg.Limits.Messages, messagesEvery, now) {
-		return reply{code: 480, headers: []gosip.Header{gosip.NewHeader("Retry-After", "10")}}
-	}
-	a := o.readRefer(u, r, u.named(bindings))
-	u.recent.put(key, reply{code: a.code, reason: a.reason, headers: a.headers}, now)
-	return a
+	return o.once(u, r, false, func() reply { return o.readRefer(u, r, u.named(bindings)) })
 }
 
 // readRefer understands a REFER. u.mu is held.

@@ -29,17 +29,18 @@ type user struct {
 
 	work sync.Mutex // held while an order is carried out; taken before mu
 
-	mu       sync.Mutex // guards what follows
-	settings session.User
-	given    map[string]string // default names, by terminal
-	numbers  numbers
-	activity *activity
-	offers   map[string]*offer // open, by number
-	rate     bucket
-	recent   memory[reply] // answered requests
-	refs     memory[session.Taken]
-	empty    time.Time // since when the user has no terminal, as the sweep saw it
-	check    time.Time // when to ask whether a film should follow the user; zero: not before new evidence
+	mu        sync.Mutex // guards what follows
+	settings  session.User
+	given     map[string]string // default names, by terminal
+	numbers   numbers
+	activity  *activity
+	offers    map[string]*offer // open, by number
+	orders    bucket
+	questions bucket
+	recent    memory[reply] // answered requests
+	refs      memory[session.Taken]
+	empty     time.Time // since when the user has no terminal, as the sweep saw it
+	check     time.Time // when to ask whether a film should follow the user; zero: not before new evidence
 }
 
 func newUser(aor string) *user {
