@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"fmt"
 	"hash"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -299,6 +298,3 @@ func (d *digestServer) failed(key string) {
 	}
 	d.fails[key] = f
 }
-
-// secsText writes a duration as delta-seconds.
-func secsText(d time.Duration) string { return strconv.FormatInt(int64(d/time.Second), 10) }

@@ -57,17 +57,23 @@ func (o *orders) follow(ctx context.Context) {
 	}
 }
 
-// sweep forgets users who have had no terminal for so long that no number and no order of
-// theirs is remembered any more. What they chose is kept.
-func (o *orders) sweep() {
-	now := o.now()
+// everyone returns the users that are remembered.
+func (o *orders) everyone() []*user {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	all := make([]*user, 0, len(o.users))
 	for _, u := range o.users {
 		all = append(all, u)
 	}
-	o.mu.Unlock()
-	for _, u := range all {
+	return all
+}
+
+// sweep forgets users who have had no terminal for so long that no number and no order of
+// theirs is remembered any more. What they chose is kept.
+func (o *orders) sweep() {
+	now := o.now()
+	o.sweepReferrals(now)
+	for _, u := range o.everyone() {
 		here := len(o.dir.terminalsOf(u.aor)) > 0
 		u.mu.Lock()
 		if here || len(u.offers) > 0 || u.empty.IsZero() {
@@ -89,15 +95,9 @@ func (o *orders) sweep() {
 
 // due returns the users that asked for it and have something to decide.
 func (o *orders) due() []*user {
-	o.mu.Lock()
-	all := make([]*user, 0, len(o.users))
-	for _, u := range o.users {
-		all = append(all, u)
-	}
-	o.mu.Unlock()
 	now := o.now()
 	var out []*user
-	for _, u := range all {
+	for _, u := range o.everyone() {
 		u.mu.Lock()
 		if u.settings.Auto && !u.check.IsZero() && !now.Before(u.check) {
 			u.check = time.Time{}

@@ -25,7 +25,7 @@ type directory interface {
 // orders is the service that users talk to: it understands what they want, asks the Mover, and
 // tells both terminals how it went. Safe for concurrent use.
 //
-// Locks, in the order they may be held together: user.work, user.mu, orders.mu.
+// Locks, in the order they may be held together: user.work, user.mu, referral.mu, orders.mu.
 type orders struct {
 	cfg        Config
 	log        *slog.Logger
@@ -48,11 +48,12 @@ type orders struct {
 	background context.Context
 	stop       context.CancelFunc
 
-	mu     sync.Mutex // guards what follows
-	ended  bool
-	users  map[string]*user
-	kept   map[string]session.User // from the store, of users not seen yet
-	offers map[string]*offer       // open, by transfer
+	mu        sync.Mutex // guards what follows
+	ended     bool
+	users     map[string]*user
+	kept      map[string]session.User // from the store, of users not seen yet
+	offers    map[string]*offer       // open, by transfer
+	referrals map[string]*referral    // by dialog
 }
 
 // moveTime bounds one call of the Mover.

@@ -1,6 +1,8 @@
 package sip
 
 import (
+	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -10,12 +12,25 @@ import (
 	"scas/session"
 )
 
-func TestRefer(t *testing.T) {
+// refer writes a REFER of the phone.
+func (b *bed) refer(to, more string) string {
+	return b.phone.request("REFER", "Contact: <"+b.phone.contact()+">\r\nRefer-To: "+to+"\r\n"+more, "")
+}
+
+// trying returns the first NOTIFY that a REFER brings.
+func (b *bed) trying(t *testing.T) *gosip.Request {
+	t.Helper()
+	m := b.phone.next()
+	if m.Method != gosip.NOTIFY || string(m.Body()) != "SIP/2.0 100 Trying\r\n" || headerText(m, "Subscription-State") != "active;expires=300" ||
+		headerText(m, "Event") != "refer" || !strings.HasPrefix(headerText(m, "Content-Type"), "message/sipfrag") {
+		t.Fatalf("first NOTIFY %s", m)
+	}
+	return m
+}
+
+func TestReferRefused(t *testing.T) {
 	b := newBed(t)
 	b.film("f1", b.phone.ip, 60)
-	refer := func(to, more string) string {
-		return b.phone.request("REFER", "Contact: <"+b.phone.contact()+">\r\nRefer-To: "+to+"\r\n"+more, "")
-	}
 	for _, c := range []struct {
 		name, to, more string
 		want           int
@@ -29,13 +44,18 @@ func TestRefer(t *testing.T) {
 		{"two", "<sip:tv@ims.test>", "Refer-To: <sip:tv@ims.test>\r\n", 400},
 	} {
 		b.clock.add(messagesEvery)
-		if got := b.phone.send(refer(c.to, c.more)); got != c.want {
+		if got := b.phone.send(b.refer(c.to, c.more)); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}
 	if n := len(b.stage.ordered()); n != 0 {
 		t.Fatalf("%d orders", n)
 	}
+}
+
+func TestRefer(t *testing.T) {
+	b := newBed(t)
+	b.film("f1", b.phone.ip, 60)
 	for i, c := range []struct {
 		to  string
 		ev  session.Event
@@ -46,14 +66,10 @@ func TestRefer(t *testing.T) {
 		{"<" + b.tv.contact() + ">", session.Fail, "SIP/2.0 500 Server Internal Error"},
 	} {
 		b.clock.add(messagesEvery)
-		if got := b.phone.send(refer(c.to, "")); got != 200 {
+		if got := b.phone.send(b.refer(c.to, "")); got != 200 {
 			t.Fatalf("%s: %d", c.to, got)
 		}
-		first := b.phone.next()
-		if first.Method != gosip.NOTIFY || string(first.Body()) != "SIP/2.0 100 Trying\r\n" ||
-			headerText(first, "Event") != "refer" || !strings.HasPrefix(headerText(first, "Content-Type"), "message/sipfrag") {
-			t.Fatalf("first NOTIFY %s", first)
-		}
+		first := b.trying(t)
 		b.tv.text()
 		id := []string{"t1", "t2", "t3"}[i]
 		b.stage.step(id, c.ev, "")
@@ -66,7 +82,7 @@ func TestRefer(t *testing.T) {
 		b.tv.text()
 	}
 	b.clock.add(messagesEvery)
-	if got := b.phone.send(refer("<sip:tv@ims.test>", "Refer-Sub: false\r\n")); got != 200 {
+	if got := b.phone.send(b.refer("<sip:tv@ims.test>", "Refer-Sub: false\r\n")); got != 200 {
 		t.Fatalf("%d", got)
 	}
 	b.tv.text()
@@ -74,6 +90,54 @@ func TestRefer(t *testing.T) {
 	if m := b.phone.next(); m.Method != gosip.MESSAGE || !strings.HasPrefix(string(m.Body()), "Moved") {
 		t.Errorf("without subscription: %s", m)
 	}
+}
+
+// The subscription that a REFER makes is refreshed and ended by SUBSCRIBE (RFC 6665 §4.2.1).
+func TestReferSubscription(t *testing.T) {
+	b := newBed(t)
+	b.film("f1", b.phone.ip, 60)
+	if got := b.phone.send(b.refer("<sip:tv@ims.test>", "")); got != 200 {
+		t.Fatal(got)
+	}
+	first := b.trying(t)
+	b.tv.text()
+	cseq := 100
+	subscribe := func(from *ue, event, expires string) int {
+		cseq++
+		raw := from.request("SUBSCRIBE", "Contact: <"+from.contact()+">\r\nEvent: "+event+"\r\nExpires: "+expires+"\r\n", "")
+		raw = regexp.MustCompile(`(?m)^Call-ID: .*$`).ReplaceAllString(raw, "Call-ID: "+first.CallID().Value()+"\r")
+		raw = regexp.MustCompile(`(?m)^CSeq: .*$`).ReplaceAllString(raw, fmt.Sprintf("CSeq: %d SUBSCRIBE\r", cseq))
+		return from.send(strings.Replace(raw, "To: <sip:scas@ims.test>", "To: "+headerText(first, "From"), 1))
+	}
+	alone := b.phone.request("SUBSCRIBE", "Contact: <"+b.phone.contact()+">\r\nEvent: refer\r\n", "")
+	if got := b.phone.send(alone); got != 403 {
+		t.Errorf("without a REFER: %d", got)
+	}
+	if got := subscribe(b.phone, "presence", "60"); got != 489 {
+		t.Errorf("of presence: %d", got)
+	}
+	if got := subscribe(b.stranger, "refer", "0"); got != 481 {
+		t.Errorf("another user's: %d", got)
+	}
+	b.clock.add(200 * time.Second)
+	if got := subscribe(b.phone, "refer", "9999"); got != 200 {
+		t.Fatalf("refresh: %d", got)
+	}
+	b.trying(t)
+	cseq--
+	if got := subscribe(b.phone, "refer", "60"); got != 500 {
+		t.Errorf("a late one: %d", got)
+	}
+	if got := subscribe(b.phone, "refer", "0"); got != 200 {
+		t.Fatalf("end: %d", got)
+	}
+	if m := b.phone.next(); headerText(m, "Subscription-State") != "terminated;reason=timeout" || string(m.Body()) != "SIP/2.0 100 Trying\r\n" {
+		t.Errorf("last NOTIFY %s", m)
+	}
+	eventually(t, "forgotten", func() bool { return subscribe(b.phone, "refer", "60") == 481 })
+	b.stage.step("t1", session.Refused, "")
+	b.tv.text()
+	b.phone.quiet()
 }
 
 func TestFilmFollows(t *testing.T) {

@@ -83,7 +83,7 @@ func (g *registrar) register(r *request) reply {
 	}
 	for _, c := range contacts {
 		if life := g.life(r, c); life > 0 && life < g.s.cfg.Limits.MinExpires {
-			return reply{code: 423, headers: []gosip.Header{gosip.NewHeader("Min-Expires", secsText(g.s.cfg.Limits.MinExpires))}}
+			return reply{code: 423, headers: []gosip.Header{gosip.NewHeader("Min-Expires", deltaSeconds(g.s.cfg.Limits.MinExpires))}}
 		}
 	}
 	for _, c := range contacts {
@@ -149,7 +149,7 @@ func (g *registrar) listed(r *request, aor string) reply {
 		if b.Source != session.FromRegistrar || b.Expires == nil {
 			continue
 		}
-		text := "<" + b.Contact + ">;expires=" + secsText(b.Expires.Sub(now).Round(time.Second))
+		text := "<" + b.Contact + ">;expires=" + deltaSeconds(b.Expires.Sub(now).Round(time.Second))
 		if b.Instance != nil {
 			text += `;+sip.instance="<` + strings.Trim(*b.Instance, "<>") + `>"`
 		}

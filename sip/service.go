@@ -18,7 +18,7 @@ func newOrders(cfg Config, deps Deps, st *stack, dir directory) *orders {
 		offerTime: deps.OfferTimeout, attachTime: deps.AttachTimeout, slots: make(chan struct{}, maxMessages),
 		watching: make(chan struct{}),
 		renamed:  func(string) {},
-		users:    map[string]*user{}, kept: map[string]session.User{}, offers: map[string]*offer{},
+		users:    map[string]*user{}, kept: map[string]session.User{}, offers: map[string]*offer{}, referrals: map[string]*referral{},
 	}
 	if o.cfg.Limits.Messages <= 0 {
 		o.cfg.Limits.Messages = messagesBurst
@@ -32,6 +32,7 @@ func newOrders(cfg Config, deps Deps, st *stack, dir directory) *orders {
 	o.background, o.stop = context.WithCancel(context.Background())
 	st.handle("MESSAGE", o.message)
 	st.handle("REFER", o.refer)
+	st.handle("SUBSCRIBE", o.subscribe)
 	return o
 }
 
@@ -66,12 +67,8 @@ func (o *orders) restore(ctx context.Context) {
 			for _, kept := range users {
 				o.kept[kept.AoR] = kept
 			}
-			known := make([]*user, 0, len(o.users))
-			for _, u := range o.users {
-				known = append(known, u)
-			}
 			o.mu.Unlock()
-			o.late(known)
+			o.late(o.everyone())
 			return
 		}
 		o.log.Warn("users not read", "err", err)
