@@ -212,6 +212,22 @@ func (l *Live) Leave(terminal session.Terminal, now time.Time) {
 	}
 }
 
+// Rename gives the sessions of a user the names that the user's terminals have now.
+func (l *Live) Rename(aor string, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.d.sessions {
+		name, owner := l.d.cfg.Name(s.key.terminal)
+		if s.rec.State == session.Ended || owner != aor || s.rec.Terminal.Name == name || deref(s.rec.AoR) != aor {
+			continue
+		}
+		s.rec.Terminal.Name = name
+		if s.dormant.IsZero() {
+			l.d.changed(s, now)
+		}
+	}
+}
+
 // Stats returns the counters by name.
 func (l *Live) Stats() map[string]uint64 {
 	l.mu.Lock()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -164,6 +165,22 @@ func TestLivePosition(t *testing.T) {
 }
 
 // TestRestore stops in the middle of a session and starts anew, as a restarted daemon does.
+func TestRename(t *testing.T) {
+	name := "gst20-gst-udp-keepalive"
+	pts := points(t, name, "truth")
+	const bob = "sip:bob@x"
+	replayLive(t, name, []point{pts[len(pts)/2]}, func(l *Live, p point) {
+		newest(l.d).rec.AoR = session.Ptr(bob)
+		l.d.cfg.Name = func(netip.Addr) (string, string) { return "tv", bob }
+		for _, c := range []struct{ aor, want string }{{"sip:eve@x", ""}, {bob, "tv"}} {
+			l.Rename(c.aor, p.at())
+			if r := l.table.List(); len(r) != 1 || r[0].Terminal.Name != c.want || r[0].State != session.Playing {
+				t.Errorf("after a name for %s: %+v", c.aor, r)
+			}
+		}
+	})
+}
+
 func TestRestore(t *testing.T) {
 	name := "gst20-gst-udp-keepalive"
 	pts := points(t, name, "truth")

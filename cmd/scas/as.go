@@ -82,6 +82,7 @@ type gate struct {
 	}
 	live interface {
 		Leave(t session.Terminal, now time.Time)
+		Rename(aor string, now time.Time)
 	}
 	table     interface{ List() []session.Record }
 	directory *directory
@@ -98,6 +99,9 @@ func (g *gate) Open(b session.Binding) error {
 	err := g.kernel.Subscribe(b.IP)
 	if err != nil && !known {
 		g.directory.unbind(b.IP)
+	}
+	if known && before.AoR == b.AoR && before.Name != b.Name {
+		g.live.Rename(b.AoR, g.now())
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 type fakeGate struct {
 	open   []string // prefixes, as the kernel knows them
 	left   []string
+	named  []string
 	refuse error
 	d      *directory
 }
@@ -33,6 +34,8 @@ func (f *fakeGate) Unsubscribe(a netip.Addr) error {
 }
 
 func (f *fakeGate) Leave(t session.Terminal, _ time.Time) { f.left = append(f.left, t.IP.String()) }
+
+func (f *fakeGate) Rename(aor string, _ time.Time) { f.named = append(f.named, aor) }
 
 func TestGate(t *testing.T) {
 	d := newDirectory(config{Gateway: gatewayConfig{IPv6Prefix: 64}, Subscribers: []subscriber{
@@ -59,6 +62,9 @@ func TestGate(t *testing.T) {
 	check("open", g.Open(phone), []string{"10.0.0.1/32"}, nil, map[string]string{"10.0.0.1": "phone", "10.0.0.9": "radio", "10.0.0.2": ""})
 	phone.Name = "mobile"
 	check("another name", g.Open(phone), []string{"10.0.0.1/32"}, nil, map[string]string{"10.0.0.1": "mobile"})
+	if !slices.Equal(f.named, []string{phone.AoR}) {
+		t.Errorf("sessions renamed of %v", f.named)
+	}
 	guest := binding("sip:joe@x", "phone", "10.0.0.1")
 	check("another user", g.Open(guest), []string{"10.0.0.1/32"}, []string{"10.0.0.1"}, map[string]string{"::ffff:10.0.0.1": "phone"})
 	check("closed", g.Close(guest), []string{}, []string{"10.0.0.1"}, map[string]string{"10.0.0.1": ""})
