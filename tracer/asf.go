@@ -33,6 +33,7 @@ type film struct {
 	packets uint64 // in the file; 0: unknown
 
 	path        string // as the player asked for it
+	player      filmPlayer
 	openFile    uint32 // of MMST
 	incarnation uint32 // of the newest StartPlaying
 	talk        *mmstDialogue
@@ -50,6 +51,8 @@ type film struct {
 	startAt  time.Time // arrival of the first packet
 	last     session.NPT
 	lastAt   time.Time
+	passedAt time.Time // of the newest bytes behind the newest packet seen
+	ran      time.Time // so much had come then that the player began to run; zero: not yet
 	lastSend time.Duration
 	location uint32
 	step     time.Duration // widest gap between two packets in a row
@@ -164,7 +167,11 @@ func (d *Decoder) filmPacket(s *sess, h mms.Data, asf []byte, at time.Time) {
 		s.since = at
 	}
 	first := f.waiting
-	if f.packet(h, p, at); first {
+	f.packet(h, p, at)
+	if f.ran.IsZero() && time.Duration(f.last-f.start) >= s.lag() {
+		f.ran = at
+	}
+	if first {
 		d.changed(s, at) // where it is, is known now
 	}
 }
@@ -177,7 +184,7 @@ func (f *film) packet(h mms.Data, p mms.Packet, at time.Time) {
 		npt = max(session.NPT(time.Duration(p.Last)*time.Millisecond-f.preroll), 0)
 	}
 	if f.waiting || !f.seen || send+mediaJump < f.lastSend {
-		f.start, f.startAt, f.last = session.NPT(send), at, npt
+		f.start, f.startAt, f.last, f.ran = session.NPT(send), at, npt, time.Time{}
 		f.waiting, f.seen = false, true
 	} else if gap := send - f.lastSend; h.LocationID == f.location+1 && gap > f.step {
 		f.step = min(gap, mostStep)
@@ -262,6 +269,14 @@ func (f *film) until(now time.Time) time.Time {
 	return now
 }
 
+// newest returns when the newest media passed.
+func (f *film) newest() time.Time {
+	if f.passedAt.After(f.lastAt) {
+		return f.passedAt
+	}
+	return f.lastAt
+}
+
 // accuracy is the honest ± of the newest packet's time: one packet, and when only samples are
 // seen, what may have come since: counted in bytes, or guessed from the burst at a start.
 func (f *film) accuracy(now time.Time) time.Duration {
@@ -275,29 +290,6 @@ func (f *film) accuracy(now time.Time) time.Duration {
 		err += min(since, time.Second)
 	}
 	return err
-}
-
-// onScreen estimates the media time on the screen: the film runs since the first packet came,
-// behind by what the player buffers first; never beyond what was delivered.
-func (f *film) onScreen(s *sess, npt session.NPT, now time.Time) session.NPT {
-	at, start, since := f.until(now), f.start, f.startAt
-	if !f.seen {
-		start, since = s.play.start, s.play.at
-	}
-	if s.rec.State == session.Paused {
-		at = s.paused
-	}
-	run := max(at.Sub(since)-s.lag(), 0)
-	return min(start.Add(time.Duration(float64(run)*max(s.play.scale, 0))), npt)
-}
-
-// lag is how far a player is behind what it plays from the start: the preroll of the file, or
-// what was measured of the player.
-func (s *sess) lag() time.Duration {
-	if s.film != nil && s.profile.UserAgent == "" && s.film.whole {
-		return s.film.preroll
-	}
-	return s.profile.depth(s.live, s.sought)
 }
 
 // hostURL returns the host part of a URL: as the player named it, with the port where it is not

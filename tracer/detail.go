@@ -157,6 +157,9 @@ func (l *Live) refresh(s *sess) {
 	}
 }
 
+// pingSize is that of a Ping, which is no media ([MS-MMSP] 2.2.4.9), bytes.
+const pingSize = 48
+
 // refreshFilm adds what the kernel counted behind the newest packet seen of a film.
 func (l *Live) refreshFilm(s *sess) {
 	c := l.d.conns[s.control]
@@ -172,7 +175,11 @@ func (l *Live) refreshFilm(s *sess) {
 	if c.samples && (!c.toViewer.order.started || int32(c.sampled-end) > 0) {
 		end = c.sampled
 	}
-	s.film.beyond(s, int64(int32(tcp.ToTerminal.HighestSeq-end)))
+	n := int64(int32(tcp.ToTerminal.HighestSeq - end))
+	s.film.beyond(s, n)
+	if n > pingSize && tcp.ToTerminal.Last.After(s.film.lastAt) {
+		s.film.passedAt = tcp.ToTerminal.Last
+	}
 }
 
 // counted takes the kernel's counters of a UDP track.
@@ -212,7 +219,7 @@ func (s *sess) detail(now time.Time) Detail {
 		Terminated: s.stopped || s.rec.State == session.Ended,
 	}
 	if s.film != nil {
-		x.MMS, x.LastMedia, x.Depth = s.film.detail(s), s.film.lastAt, s.lag()
+		x.MMS, x.LastMedia, x.Depth = s.film.detail(s), s.film.newest(), s.lag()
 	}
 	for _, t := range s.tracks {
 		x.Tracks = append(x.Tracks, TrackDetail{

@@ -319,7 +319,7 @@ func (x *mmshDialogue) opened(req mms.Head, at time.Time) *sess {
 	}
 	c.userAgent = clip(req.Get("User-Agent"), maxName)
 	s := d.fresh(c, at)
-	s.film = &film{path: clip(req.Target(), maxURL)}
+	s.film = &film{path: clip(req.Target(), maxURL), player: playerOfMMSH(req)}
 	s.rec.Protocol, s.rec.Transport = session.MMSH, session.HTTP
 	s.key = x.key(req)
 	s.timeout, s.version = mmstTimeout, ""

@@ -238,7 +238,8 @@ func (x *mmstDialogue) opened(at time.Time) {
 		return
 	}
 	s := d.fresh(c, at)
-	s.film = &film{path: clip(x.file.FileName, maxURL), size: x.report.PacketSize, packets: x.report.PacketCount, talk: x}
+	s.film = &film{path: clip(x.file.FileName, maxURL), size: x.report.PacketSize, packets: x.report.PacketCount, talk: x,
+		player: playerOfMMST(x.connect.SubscriberName)}
 	s.rec.Protocol, s.rec.Transport = session.MMS, session.TCP
 	if x.udp {
 		s.rec.Protocol, s.rec.Transport = session.MMSU, session.UDP

@@ -28,6 +28,8 @@ type savedFilm struct {
 	LastAt      time.Time     `json:"last_at"`
 	LastSend    time.Duration `json:"last_send"`
 	Location    uint32        `json:"location"`
+	Player      filmPlayer    `json:"player"`
+	Ran         time.Time     `json:"ran"`
 }
 
 func (f *film) save() *savedFilm {
@@ -35,6 +37,7 @@ func (f *film) save() *savedFilm {
 		Path: f.path, OpenFile: f.openFile, Incarnation: f.incarnation, Inc: f.inc, HaveInc: f.haveInc, Preroll: f.preroll,
 		Size: f.size, Packets: f.packets, HeaderSize: f.header.Size, GUID: f.asked.ClientGUID, ClientID: f.clientID,
 		Seen: f.seen, Start: f.start, StartAt: f.startAt, Last: f.last, LastAt: f.lastAt, LastSend: f.lastSend, Location: f.location,
+		Player: f.player, Ran: f.ran,
 	}
 }
 
@@ -45,6 +48,7 @@ func (d *Decoder) restoreFilm(s *sess, x *savedFilm) {
 		preroll: max(min(x.Preroll, maxPreroll), 0), size: x.Size, packets: x.Packets, whole: x.HeaderSize > 0,
 		header: mms.Header{Size: x.HeaderSize}, asked: mms.Pragma{ClientGUID: x.GUID},
 		seen: x.Seen, waiting: !x.Seen, start: x.Start, startAt: x.StartAt, last: x.Last, lastAt: x.LastAt, lastSend: x.LastSend, location: x.Location,
+		player: x.Player, ran: x.Ran,
 	}
 	c := d.conn(s.control, s.dormant, false)
 	if c == nil || c.talk != nil {

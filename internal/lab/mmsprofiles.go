@@ -45,7 +45,7 @@ func MMSMPlayer() MMSPlayerConfig {
 // MMSWindows behaves as MS-MMSP says: FunnelInfo, stop before every seek, seeks by time.
 func MMSWindows() MMSPlayerConfig {
 	return MMSPlayerConfig{
-		Subscriber: "NSPlayer/9.0.0.2980", FunnelInfo: true, HeaderInc: 1, MediaInc: 9, Depth: 2 * time.Second,
+		Subscriber: "NSPlayer/9.0.0.2980", GUID: "{3300AD50-2C39-46C0-AE0A-A0D3CFD0F9C7}", FunnelInfo: true, HeaderInc: 1, MediaInc: 9, Depth: 2 * time.Second,
 		Seek: MMSSeekBook, StopToPause: true, CloseFile: true, OnEOS: EndTeardown, OnFIN: EndExit,
 	}
 }
