@@ -47,6 +47,7 @@ type walker struct {
 	msg    []byte // the message so far
 	need   int    // its length, 0 while unknown
 	judged bool   // its first line was accepted whole
+	read   uint64 // bytes of messages that the grammar looked at, again and again where they come in pieces
 	unit   rtsp.Unit
 
 	blind bool
@@ -178,9 +179,11 @@ func (w *walker) take(n int, b []byte) (int, step) {
 	switch {
 	case w.need > 0 && len(w.msg) < w.need:
 		return n, stepPart
-	case w.need == 0 && !line && len(w.msg) > firstLine && len(w.msg) < rtsp.MaxHead:
+	case w.need > 0 || len(w.msg) >= rtsp.MaxHead || w.headEnds():
+	case w.judged || !line && len(w.msg) > firstLine:
 		return n, stepPart
 	}
+	w.read += uint64(len(w.msg))
 	u, size, err := rtsp.Next(w.msg)
 	switch {
 	case err == nil:
@@ -192,6 +195,11 @@ func (w *walker) take(n int, b []byte) (int, step) {
 		return n, stepPart
 	}
 	return w.lost(n)
+}
+
+// headEnds reports whether the message so far ends with a blank line.
+func (w *walker) headEnds() bool {
+	return bytes.HasSuffix(w.msg, []byte("\n\n")) || bytes.HasSuffix(w.msg, []byte("\n\r\n"))
 }
 
 // lost ends the framing. What was taken of the unit is in msg.

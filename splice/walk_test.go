@@ -109,6 +109,23 @@ func TestWalkerBounds(t *testing.T) {
 	}
 }
 
+// TestWalkerIsLinear: what comes in pieces is not read from its beginning with each of them.
+func TestWalkerIsLinear(t *testing.T) {
+	head := "SET_PARAMETER rtsp://h/f RTSP/1.0\nContent-Length: 20000\n" + strings.Repeat("a:\n", 15_000) + "\n"
+	stream := []byte(head + strings.Repeat("\n", 20_000))
+	var w walker
+	s := stepPart
+	for i := range stream {
+		if s == stepMessage {
+			t.Fatalf("over after %d bytes", i)
+		}
+		_, s = w.step(stream[i : i+1])
+	}
+	if s != stepMessage || !w.boundary() || w.read > 300_000 {
+		t.Errorf("step %d after %d bytes; the grammar was shown %d", s, len(stream), w.read)
+	}
+}
+
 func TestWalkerFrameAllocates(t *testing.T) {
 	var w walker
 	b := bytes.Repeat(rtpFrame(0, 1, 2, 1400), 20)

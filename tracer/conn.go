@@ -1,6 +1,8 @@
 package tracer
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"scas/bpf"
@@ -16,8 +18,11 @@ const (
 	speaksOther          // not ours
 )
 
-// maxPending bounds the requests without a reply that one connection may make us keep.
-const maxPending = 64
+// Bounds on the requests without a reply that one connection may make us keep.
+const (
+	maxPending     = 64
+	maxPendingSize = 64 << 10 // bytes
+)
 
 // conn is one control connection: two directions of bytes, and what is spoken on it.
 type conn struct {
@@ -48,12 +53,45 @@ type channel struct {
 	rtcp bool
 }
 
-// request is what has to be remembered of a request until its reply.
+// request is what has to be remembered of a request until its reply: no more than is asked for
+// then.
 type request struct {
 	cseq    int
 	haveSeq bool
-	at      time.Time
-	msg     *rtsp.Message
+	method  string
+	url     string
+	// headers
+	session, transport, span, scale, speed string
+}
+
+// remember copies what is needed of a request, which may be large.
+func remember(m *rtsp.Message) request {
+	get := func(name string) string { return strings.Clone(m.Get(name)) }
+	r := request{
+		method: strings.Clone(m.Method()), url: strings.Clone(m.URL()),
+		session: get("Session"), transport: get("Transport"), span: get("Range"), scale: get("Scale"), speed: get("Speed"),
+	}
+	r.cseq, r.haveSeq = m.CSeq()
+	return r
+}
+
+func (r *request) size() int {
+	return len(r.method) + len(r.url) + len(r.session) + len(r.transport) + len(r.span) + len(r.scale) + len(r.speed)
+}
+
+// wait adds a request to those without a reply, and forgets the oldest where there are too many
+// or they are too large. It returns how many it forgot.
+func (c *conn) wait(r request) (forgot int) {
+	c.pending = append(c.pending, r)
+	size := 0
+	for i := len(c.pending) - 1; i >= 0; i-- {
+		size += c.pending[i].size()
+		if len(c.pending)-i > maxPending || size > maxPendingSize {
+			c.pending = slices.Delete(c.pending, 0, i+1)
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // half is one direction of a connection.
@@ -63,6 +101,7 @@ type half struct {
 	synced bool
 	closed bool
 	looked int // of RTSP: so many bytes of buf are the beginning of a head without its end
+	need   int // of RTSP: the length of the unit that buf begins, 0 while that is not known
 }
 
 func (c *conn) half(d bpf.Dir) *half {
@@ -77,7 +116,7 @@ func (d *Decoder) bytes(c *conn, dir bpf.Dir, b []byte, at time.Time, hole bool)
 	c.touched = at
 	h := c.half(dir)
 	if hole {
-		h.buf, h.synced, h.looked = nil, false, 0
+		h.buf, h.synced, h.looked, h.need = nil, false, 0, 0
 	}
 	if c.speaks == speaksUnknown && dir == bpf.ToServer {
 		b = d.recognise(c, h, b, at)
@@ -90,7 +129,9 @@ func (d *Decoder) bytes(c *conn, dir bpf.Dir, b []byte, at time.Time, hole bool)
 		b = h.buf
 	}
 	rest := c.talk.units(dir, h, b, at)
-	h.buf = append(h.buf[:0], rest...)
+	if len(rest) == 0 || len(rest) != len(b) || len(h.buf) != len(b) { // else all of buf stays
+		h.buf = append(h.buf[:0], rest...)
+	}
 	if len(h.buf) == 0 && cap(h.buf) > 8<<10 {
 		h.buf = nil // a long body is not kept for the life of the connection
 	}

@@ -68,6 +68,7 @@ const (
 	maxSessions = 200_000
 	maxContents = 4096
 	maxTracks   = 32             // of one session
+	maxSDP      = 64 << 10       // bytes of a description
 	maxTimeout  = 24 * time.Hour // that a server may give a session
 	idleConn    = 2 * time.Hour
 	idleUnread  = 2 * time.Minute // of a connection that nothing is read on: a bare SYN, a foreign one
@@ -89,6 +90,7 @@ type Decoder struct {
 	ids       uint64
 	turns     uint64 // requests of MMSH so far
 	swept     time.Time
+	read      uint64 // bytes that the grammar of RTSP looked at, again and again where they came in pieces
 	stats     Stats
 }
 

@@ -18,15 +18,11 @@ func (d *Decoder) request(c *conn, m *rtsp.Message, at time.Time) {
 	if ua := m.Get("User-Agent"); ua != "" {
 		c.userAgent = ua
 	}
-	cseq, ok := m.CSeq()
-	if len(c.pending) >= maxPending {
-		c.pending = append(c.pending[:0], c.pending[1:]...)
-		d.stats.Undecoded++
-	}
-	c.pending = append(c.pending, request{cseq, ok, at, m})
+	r := remember(m)
+	d.stats.Undecoded += uint64(c.wait(r))
 	if s := d.named(c, m.Get("Session")); s != nil {
 		d.adopt(c, s, at)
-		s.cseq = max(s.cseq, cseq)
+		s.cseq = max(s.cseq, r.cseq)
 		if m.Method() == "TEARDOWN" {
 			s.stopped = true
 		}
@@ -85,15 +81,15 @@ func (d *Decoder) reply(c *conn, m *rtsp.Message, at time.Time) {
 		d.stats.Undecoded++
 		return
 	}
-	d.answered(c, r.msg, m, at)
+	d.answered(c, r, m, at)
 	if len(c.pending) == 0 {
 		d.sink.Replied(c.flow)
 	}
 }
 
-func (d *Decoder) answered(c *conn, req, m *rtsp.Message, at time.Time) {
+func (d *Decoder) answered(c *conn, req request, m *rtsp.Message, at time.Time) {
 	good := m.Status() < 300
-	s := d.named(c, req.Get("Session"))
+	s := d.named(c, req.session)
 	if s == nil {
 		s = d.named(c, m.Get("Session"))
 	}
@@ -101,7 +97,7 @@ func (d *Decoder) answered(c *conn, req, m *rtsp.Message, at time.Time) {
 		d.end(s, at)
 		return
 	}
-	switch req.Method() {
+	switch req.method {
 	case "DESCRIBE":
 		if good {
 			d.described(c, req, m, at)
@@ -126,12 +122,12 @@ func (d *Decoder) answered(c *conn, req, m *rtsp.Message, at time.Time) {
 	}
 }
 
-func (d *Decoder) wholeSession(s *sess, req *rtsp.Message) bool {
+func (d *Decoder) wholeSession(s *sess, req request) bool {
 	if len(s.tracks) < 2 {
 		return true
 	}
 	for _, t := range s.tracks {
-		if rtsp.SameURL(t.control, req.URL()) {
+		if rtsp.SameURL(t.control, req.url) {
 			return false
 		}
 	}
@@ -140,13 +136,20 @@ func (d *Decoder) wholeSession(s *sess, req *rtsp.Message) bool {
 
 // described keeps what a DESCRIBE said, for the SETUPs that follow on this or another
 // connection of the terminal.
-func (d *Decoder) described(c *conn, req, m *rtsp.Message, at time.Time) {
+func (d *Decoder) described(c *conn, req request, m *rtsp.Message, at time.Time) {
+	if len(m.Body()) > maxSDP {
+		d.stats.Undecoded++
+		return
+	}
 	sdp, err := rtsp.ParseSDP(m.Body())
 	if err != nil {
 		d.stats.Undecoded++
 		return
 	}
-	x := &content{url: rtsp.StripUserinfo(req.URL()), base: rtsp.BaseURL(m, req.URL()), sdp: sdp, at: at}
+	if len(sdp.Media) > maxTracks {
+		sdp.Media = slices.Clone(sdp.Media[:maxTracks])
+	}
+	x := &content{url: rtsp.StripUserinfo(req.url), base: rtsp.BaseURL(m, req.url), sdp: sdp, at: at}
 	if sdp.Range != nil {
 		x.raw = sdp.Range.String()
 	}
@@ -172,7 +175,7 @@ func (d *Decoder) contentOf(c *conn, setupURL string) *content {
 }
 
 // setUp opens a session or adds a track to it.
-func (d *Decoder) setUp(c *conn, s *sess, req, m *rtsp.Message, at time.Time) {
+func (d *Decoder) setUp(c *conn, s *sess, req request, m *rtsp.Message, at time.Time) {
 	tr, err := rtsp.ParseTransport(m.Get("Transport"))
 	if err != nil || len(tr) == 0 {
 		d.stats.Undecoded++
@@ -187,8 +190,8 @@ func (d *Decoder) setUp(c *conn, s *sess, req, m *rtsp.Message, at time.Time) {
 	if h, err := rtsp.ParseSession(m.Get("Session")); err == nil && h.Timeout > 0 {
 		s.timeout = min(h.Timeout, maxTimeout)
 	}
-	offered, _ := rtsp.ParseTransport(req.Get("Transport"))
-	t := s.track(d.contentOf(c, req.URL()), req.URL())
+	offered, _ := rtsp.ParseTransport(req.transport)
+	t := s.track(d.contentOf(c, req.url), req.url)
 	if t == nil {
 		d.stats.Refused++
 		return
@@ -200,7 +203,7 @@ func (d *Decoder) setUp(c *conn, s *sess, req, m *rtsp.Message, at time.Time) {
 }
 
 // open makes the session of a first SETUP reply.
-func (d *Decoder) open(c *conn, req, m *rtsp.Message, at time.Time) *sess {
+func (d *Decoder) open(c *conn, req request, m *rtsp.Message, at time.Time) *sess {
 	h, err := rtsp.ParseSession(m.Get("Session"))
 	if err != nil || h.ID == "" || len(d.sessions) >= maxSessions {
 		d.stats.Refused++
@@ -209,9 +212,9 @@ func (d *Decoder) open(c *conn, req, m *rtsp.Message, at time.Time) *sess {
 	s := d.fresh(c, at)
 	s.key.id = h.ID
 	s.version = m.Version()
-	x := d.contentOf(c, req.URL())
+	x := d.contentOf(c, req.url)
 	if x == nil {
-		x = &content{url: rtsp.StripUserinfo(req.URL()), base: req.URL()}
+		x = &content{url: rtsp.StripUserinfo(req.url), base: req.url}
 	}
 	s.describe(x)
 	s.profile = profileOf(d.cfg.Profiles, c.userAgent)

@@ -9,7 +9,7 @@ import (
 )
 
 // played applies the reply to a PLAY: a new anchor.
-func (d *Decoder) played(s *sess, req, m *rtsp.Message, at time.Time) {
+func (d *Decoder) played(s *sess, req request, m *rtsp.Message, at time.Time) {
 	p := s.promise(req, m, at)
 	if !p.known && !s.live && s.rec.Duration == nil {
 		s.live = true
@@ -57,9 +57,9 @@ func (s *sess) spot(header string) spot {
 
 // promise reads what a PLAY and its reply say: from where, how fast, and how far to believe
 // it.
-func (s *sess) promise(req, m *rtsp.Message, at time.Time) play {
-	scale, speed := parseScale(req.Get("Scale")), parseScale(req.Get("Speed"))
-	asked, said := s.spot(req.Get("Range")), s.spot(m.Get("Range"))
+func (s *sess) promise(req request, m *rtsp.Message, at time.Time) play {
+	scale, speed := parseScale(req.scale), parseScale(req.speed)
+	asked, said := s.spot(req.span), s.spot(m.Get("Range"))
 	p := play{scale: scale * speed, speed: speed, at: at, first: s.play.at.IsZero()}
 	p.sought, p.resumed = asked.start != nil && !p.first, asked.start == nil && !p.first
 	p.lags = !p.first && strings.HasPrefix(m.Get("Server"), "VLC/")

@@ -87,19 +87,24 @@ func (x *rtspDialogue) units(dir bpf.Dir, h *half, b []byte, at time.Time) []byt
 			if i < 0 {
 				return b[max(0, len(b)-resyncTail):]
 			}
-			b, h.synced, h.looked = b[i:], true, 0
+			b, h.synced, h.looked, h.need = b[i:], true, 0, 0
+		}
+		if len(b) < h.need {
+			return b
 		}
 		if len(b) < rtsp.MaxHead && h.looked > 0 && !endsHead(b[h.looked-3:]) {
 			h.looked = len(b)
 			return b
 		}
-		h.looked = 0
+		h.looked, h.need = 0, 0
+		d.read += uint64(len(b))
 		u, n, err := rtsp.Next(b)
 		switch {
 		case errors.Is(err, rtsp.ErrShort):
 			if n == 0 && bytes.IndexByte(b, '\n') >= 2 { // a whole first line, which was judged
 				h.looked = len(b)
 			}
+			h.need = n
 			return b
 		case err != nil:
 			d.stats.Undecoded++
