@@ -8,7 +8,8 @@ import (
 
 // counters are the splicer's own; Stats names them.
 type counters struct {
-	accepted, acceptErrors, notSteered, refused    atomic.Uint64
+	accepted, acceptErrors, notSteered             atomic.Uint64
+	refused, overShare                             atomic.Uint64
 	unreachable, asTerminal, asRouter, fellBack    atomic.Uint64
 	fromTerminal, toServer, fromServer, toTerminal atomic.Uint64
 	dropped, inserted, undelivered                 atomic.Uint64
@@ -57,7 +58,8 @@ func (s *Splicer) Stats() map[string]uint64 {
 	for name, v := range map[string]*atomic.Uint64{
 		"connections_accepted": &c.accepted, "accept_errors": &c.acceptErrors,
 		"connections_not_steered": &c.notSteered, "connections_refused": &c.refused,
-		"upstream_unreachable": &c.unreachable, "upstream_terminal": &c.asTerminal,
+		"connections_over_share": &c.overShare,
+		"upstream_unreachable":   &c.unreachable, "upstream_terminal": &c.asTerminal,
 		"upstream_router": &c.asRouter, "upstream_fallback": &c.fellBack,
 		"bytes_from_terminal": &c.fromTerminal, "bytes_to_server": &c.toServer,
 		"bytes_from_server": &c.fromServer, "bytes_to_terminal": &c.toTerminal,

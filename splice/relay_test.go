@@ -342,3 +342,27 @@ func TestTooManyConnections(t *testing.T) {
 	eventually(t, "counted", func() bool { return b.s.Stats()["connections_refused"] == 1 })
 	goesOn(t, term, serv)
 }
+
+// One terminal does not get all there is.
+func TestShareOfATerminal(t *testing.T) {
+	cfg := quietConfig()
+	cfg.MaxRelays = 8
+	b := newBed(t, cfg)
+	first, server, _ := b.connect(tv)
+	b.connect(tv)
+	c := b.dial(tv)
+	if _, err := c.Read(make([]byte, 1)); !isReset(err) {
+		t.Errorf("the third one: %v", err)
+	}
+	eventually(t, "counted", func() bool { return b.s.Stats()["connections_over_share"] == 1 })
+	term, serv, _ := b.connect(phone)
+	goesOn(t, term, serv)
+	first.Close()
+	server.Close()
+	eventually(t, "room again", func() bool {
+		b.s.mu.Lock()
+		defer b.s.mu.Unlock()
+		return b.s.held[b.s.key(addrPort(first.LocalAddr()).Addr())] == 1
+	})
+	b.connect(tv)
+}

@@ -73,7 +73,7 @@ type Config struct {
 	Mark       uint32   // the one bit of the packet mark that is ours; default 0x20000000
 	Upstream   Upstream // default auto
 	IPv6Prefix int      // length that makes two IPv6 addresses one terminal, 1 to 128; default 64
-	MaxRelays  int      // connections relayed at a time; default 20000
+	MaxRelays  int      // connections relayed at a time, of which one terminal gets a quarter at most; default 20000
 
 	Overlap       time.Duration // shown twice rather than missed, 0 to 1 min; default 1 s
 	Settle        time.Duration // media over UDP without complaint until the target counts as playing; default 2 s
@@ -163,6 +163,7 @@ type Splicer struct {
 	stopped   bool
 	listeners []*net.TCPListener
 	relays    map[bpf.Flow]*relay
+	held      map[netip.Addr]int   // relays that run, by terminal
 	moves     map[string]*move     // by transfer, open or in its retry window
 	targets   map[netip.Addr]*move // by terminal, the newest
 	orders    uint64
@@ -179,7 +180,7 @@ func New(cfg Config, k Kernel, t Tracer, table *session.Table, log *slog.Logger)
 	}
 	s := &Splicer{
 		cfg: cfg, k: k, t: t, table: table, log: log, target: steeredTo, protocols: protocols(),
-		relays: map[bpf.Flow]*relay{}, moves: map[string]*move{}, targets: map[netip.Addr]*move{},
+		relays: map[bpf.Flow]*relay{}, held: map[netip.Addr]int{}, moves: map[string]*move{}, targets: map[netip.Addr]*move{},
 	}
 	s.upBuffers, s.downBuffers = newBuffers(upBuffer), newBuffers(downBuffer)
 	s.legs = newLegs(cfg, k, &s.count)
@@ -256,19 +257,34 @@ func (s *Splicer) welcome(c *net.TCPConn) {
 	s.wg.Go(r.run)
 }
 
+// enter takes a relay into the table. It is false when there are too many, all in all or of this
+// terminal.
 func (s *Splicer) enter(r *relay) bool {
+	key := s.key(r.flow.Terminal.Addr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.stopped || len(s.relays) >= s.cfg.MaxRelays {
+	switch {
+	case s.stopped || len(s.relays) >= s.cfg.MaxRelays:
+		return false
+	case s.held[key] >= max(s.cfg.MaxRelays/shares, 1):
+		s.count.overShare.Add(1)
 		return false
 	}
+	s.held[key]++
 	s.relays[r.flow] = r // in the place of one that is about to end: the terminal uses its port again
 	return true
 }
 
+// shares is how many terminals it takes to use up the relays.
+const shares = 4
+
 func (s *Splicer) leave(r *relay) {
+	key := s.key(r.flow.Terminal.Addr())
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.held[key]--; s.held[key] == 0 {
+		delete(s.held, key)
+	}
 	if s.relays[r.flow] == r {
 		delete(s.relays, r.flow)
 	}
