@@ -9,8 +9,8 @@ import (
 )
 
 // resolve turns a body into an order: which session, and which terminal. Only enrolled
-// terminals can be a target, and only those of the session's own user. Without a session it is
-// the only one the target's user has elsewhere; of several the Mover takes the newest playing.
+// terminals can be a target, and only those of the session's own user. An order without a session
+// stays one: the Mover knows which is meant.
 func (s *Server) resolve(body orderBody) (session.Order, *apiError) {
 	order := session.Order{Session: body.Session, Trigger: session.API, RequirePosition: body.RequirePosition}
 	found := s.targets(body.To)
@@ -28,9 +28,6 @@ func (s *Server) resolve(body orderBody) (session.Order, *apiError) {
 	switch {
 	case len(fit) == 1:
 		order.To = session.Terminal{Name: fit[0].Name, IP: fit[0].IP}
-		if order.Session == "" {
-			order.Session = s.only(fit[0])
-		}
 		return order, nil
 	case len(fit) > 1:
 		return order, bad("several terminals fit: name the session, and the terminal by its name or address")
@@ -38,22 +35,6 @@ func (s *Server) resolve(body orderBody) (session.Order, *apiError) {
 		return order, refused(session.NotAllowed, "the target is a terminal of another user")
 	}
 	return order, &apiError{http.StatusNotFound, codeNotFound, "no enrolled terminal is called " + body.To}
-}
-
-// only returns the id of the only session, playing or paused, that t's user has on another
-// terminal; "" when there are none or several.
-func (s *Server) only(t Terminal) (id string) {
-	for _, r := range s.src.Table.List() {
-		mine := r.AoR != nil && t.AoR != nil && *r.AoR == *t.AoR
-		if !mine || r.State == session.Ended || r.Opaque || r.Terminal.Name == t.Name {
-			continue
-		}
-		if id != "" {
-			return ""
-		}
-		id = r.ID
-	}
-	return id
 }
 
 func ofUser(ts []Terminal, aor *string) []Terminal {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"slices"
 	"time"
 )
@@ -90,6 +91,9 @@ type Transfer struct {
 
 	Times Times `json:"times"`
 }
+
+// Figure returns a time in seconds as transfers show it: to the millisecond.
+func Figure(seconds float64) *float64 { return Ptr(math.Round(seconds*1000)/1000 + 0) } // no -0
 
 // Event is what can happen to a transfer.
 type Event int

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"math"
 	"context"
 	"fmt"
 	"testing"
@@ -83,4 +84,12 @@ func drain(ch <-chan Change) <-chan struct{} {
 	done := make(chan struct{})
 	close(done)
 	return done
+}
+
+func TestFigure(t *testing.T) {
+	for in, want := range map[float64]float64{59.2512345: 59.251, 3.4999999999999: 3.5, -0.0004: 0, 1e9: 1e9} {
+		if got := *Figure(in); got != want || math.Signbit(got) {
+			t.Errorf("%v is shown as %v", in, got)
+		}
+	}
 }

@@ -45,7 +45,7 @@ func (m *move) started(a ask) started {
 		m.s.count.startsAgain.Add(1)
 	}
 	if rewritten {
-		m.t.Position = session.Ptr(at.Seconds())
+		m.t.Position = session.Figure(at.Seconds())
 	}
 	if !m.step(session.StartRequest, "") {
 		m.s.table.PutTransfer(m.t)
@@ -102,7 +102,7 @@ func (m *move) noted(n note) {
 		m.replied(n, now)
 	case noteStarted:
 		if n.attempt == m.try.number {
-			m.t.StartedAt = session.Ptr(n.start.Seconds())
+			m.t.StartedAt = session.Figure(n.start.Seconds())
 			m.s.table.PutTransfer(m.t)
 		}
 	case noteRefused:
@@ -136,7 +136,7 @@ func (m *move) replied(n note, now time.Time) {
 	case n.refused == "":
 		m.try.replied = now
 		if n.start != nil {
-			m.t.StartedAt = session.Ptr(n.start.Seconds())
+			m.t.StartedAt = session.Figure(n.start.Seconds())
 		}
 		m.s.table.PutTransfer(m.t)
 	case m.t.State == session.Attached:
@@ -246,7 +246,7 @@ func (m *move) commit(target tracer.Detail, known bool, now time.Time) {
 	}
 	m.last, m.lastAt = d, now
 	if p := d.Record.Position; p != nil && p.NPT != nil && m.t.StartedAt != nil {
-		m.t.Repeated = session.Ptr(*p.NPT - *m.t.StartedAt)
+		m.t.Repeated = session.Figure(*p.NPT - *m.t.StartedAt)
 	}
 	m.t.OriginBuffered = buffered(d)
 	if !m.step(session.TargetPlays, "") {

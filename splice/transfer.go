@@ -274,7 +274,7 @@ func (m *move) expire() {
 // ended takes what the end of the origin came to.
 func (m *move) ended(e ending) {
 	if !e.lastMedia.IsZero() && !e.firstMedia.IsZero() {
-		m.t.Silence = session.Ptr(e.firstMedia.Sub(e.lastMedia).Seconds())
+		m.t.Silence = session.Figure(e.firstMedia.Sub(e.lastMedia).Seconds())
 	}
 	m.t.OriginBuffered = m.t.OriginBuffered || e.buffered
 	m.step(session.OriginGone, "")

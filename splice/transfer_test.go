@@ -239,7 +239,7 @@ func TestMoveOverUDP(t *testing.T) {
 	if x.StartedAt == nil || *x.StartedAt != 58 || x.Repeated == nil || *x.Repeated != 3.5 || x.Silence == nil || x.Times.Ended == nil {
 		t.Errorf("done as %+v", x)
 	}
-	if want := first.Sub(origin.LastMedia).Seconds(); *x.Silence != want {
+	if want := *session.Figure(first.Sub(origin.LastMedia).Seconds()); *x.Silence != want {
 		t.Errorf("silence %v, want %v", *x.Silence, want)
 	}
 	b.checkEnd(origin)

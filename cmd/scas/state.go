@@ -74,19 +74,31 @@ func saveState(dir string, live *tracer.Live, last []byte) ([]byte, error) {
 	return text, nil
 }
 
-// replaceFile puts text at name, readable by its owner only; name holds either the old text
-// or the new one, whole.
+// replaceFile puts text at name, readable by its owner only. Whatever ends this process or the host,
+// name holds either the old text or the new one, whole.
 func replaceFile(name string, text []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), filepath.Base(name)+".*")
+	fresh := name + ".new" // one that a crash left is overwritten
+	err := writeThrough(fresh, text)
+	if err == nil {
+		err = os.Rename(fresh, name)
+	}
+	if err != nil {
+		_ = os.Remove(fresh) // it may not have come to be
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// writeThrough writes a file that is on the disk when it returns.
+func writeThrough(name string, text []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(text)
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return errors.Join(err, f.Sync(), f.Close())
 }

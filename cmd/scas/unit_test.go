@@ -90,6 +90,18 @@ func TestReplaceFile(t *testing.T) {
 	if left, _ := filepath.Glob(name + ".*"); len(left) > 0 {
 		t.Errorf("left %v", left)
 	}
+	if err := os.WriteFile(name+".new", bytes.Repeat([]byte("half "), 100), 0o600); err != nil { // of one that was killed
+		t.Fatal(err)
+	}
+	if err := replaceFile(name, []byte("third")); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(name); err != nil || string(text) != "third" {
+		t.Errorf("%q, %v", text, err)
+	}
+	if left, _ := os.ReadDir(filepath.Dir(name)); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
 	if err := replaceFile(filepath.Join(name, "x"), nil); err == nil {
 		t.Error("wrote below a file")
 	}
