@@ -1,9 +1,9 @@
 package session
 
 import (
-	"math"
 	"context"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 )
