@@ -22,14 +22,19 @@ const expiryTick = 250 * time.Millisecond
 // then what they could not write before.
 const refill = 3 * time.Second
 
+// refillAll is how long what the store has lost stays told: application servers write it again
+// when they see that the store is back. Longer than they take to find it again (store.go).
+const refillAll = 15 * time.Second
+
 // WatchBindings tells the stored bindings and each change of them until ctx ends, when it
 // closes the channel. A binding that runs out is told gone although nobody deleted it: an
 // application server that died closes nothing. While the store itself is away nothing is
 // told and nothing runs out, because nobody could have told of a refresh; what happened
-// meanwhile is told when it is back. The reader has to read: the rest waits for it.
+// meanwhile is told when it is back. What it has lost by then without a trace, its files, is
+// told gone after a while unless it is written again. The reader has to read: the rest waits.
 func (s *Store) WatchBindings(ctx context.Context) <-chan BindingChange {
 	out := make(chan BindingChange, 64)
-	w := &bindingWatch{s: s, out: out, live: map[string]session.Binding{}}
+	w := &bindingWatch{s: s, out: out, live: map[string]session.Binding{}, lost: map[string]time.Time{}}
 	facts := make(chan func(ctx context.Context))
 	hand := func(f func(ctx context.Context)) {
 		select {
@@ -40,6 +45,7 @@ func (s *Store) WatchBindings(ctx context.Context) <-chan BindingChange {
 	go follow(ctx, s, bindingsBucket, follower[session.Binding]{
 		put:     func(key string, b session.Binding) { hand(func(ctx context.Context) { w.put(ctx, key, b) }) },
 		gone:    func(key string) { hand(func(ctx context.Context) { w.end(ctx, key) }) },
+		missing: func(key string) { hand(func(context.Context) { w.lost[key] = s.cfg.Now().Add(refillAll) }) },
 		current: func(yes bool) { hand(func(ctx context.Context) { w.current(ctx, yes) }) },
 	})
 	go w.run(ctx, facts)
@@ -51,6 +57,7 @@ type bindingWatch struct {
 	s      *Store
 	out    chan<- BindingChange
 	live   map[string]session.Binding // told and not gone, by the bucket's key
+	lost   map[string]time.Time       // until when they are waited for, by the bucket's key
 	synced bool                       // Synced was told
 	hold   bool                       // not everything is told that the store has
 	until  time.Time                  // nothing runs out before
@@ -74,6 +81,7 @@ func (w *bindingWatch) run(ctx context.Context, facts <-chan func(ctx context.Co
 
 func (w *bindingWatch) put(ctx context.Context, key string, b session.Binding) {
 	_, told := w.live[key]
+	delete(w.lost, key)
 	switch {
 	case b.Live(w.s.cfg.Now()):
 		w.live[key] = b
@@ -93,6 +101,7 @@ func (w *bindingWatch) current(ctx context.Context, yes bool) {
 
 // end tells that the binding under the bucket's key is gone, once.
 func (w *bindingWatch) end(ctx context.Context, key string) {
+	delete(w.lost, key)
 	if b, ok := w.live[key]; ok {
 		delete(w.live, key)
 		w.tell(ctx, BindingChange{Key: b.Key, Gone: true})
@@ -109,6 +118,11 @@ func (w *bindingWatch) expire(ctx context.Context) {
 	}
 	for key, b := range w.live {
 		if !b.Live(now) {
+			w.end(ctx, key)
+		}
+	}
+	for key, until := range w.lost {
+		if !now.Before(until) {
 			w.end(ctx, key)
 		}
 	}

@@ -103,7 +103,7 @@ type fakeAS struct {
 func startAS(t testing.TB, node string, urls ...string) *fakeAS {
 	t.Helper()
 	table := session.NewTable()
-	as := &fakeAS{member(t, node, urls...).Remote(table), table}
+	as := &fakeAS{member(t, node, urls...).Remote(table, ""), table}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- as.Run(ctx) }()
@@ -162,28 +162,21 @@ func TestOrderErrors(t *testing.T) {
 	gw := startGateway(t, "gw1", d.url())
 	gw.put("a")
 	await(t, "gateway", as.sees(1, 1))
-	reason := func(err error) session.Reason {
-		var e *session.OrderError
-		if errors.As(err, &e) {
-			return e.Reason
-		}
-		return ""
-	}
-	if _, err := as.Move(t.Context(), session.Order{Session: "zz"}); reason(err) != session.NoSession {
+	if _, err := as.Move(t.Context(), session.Order{Session: "zz"}); reasonOf(err) != session.NoSession {
 		t.Errorf("unknown session: %v", err)
 	}
-	if err := as.Answer("zz", true); reason(err) != session.NoSession {
+	if err := as.Answer("zz", true); reasonOf(err) != session.NoSession {
 		t.Errorf("unknown transfer: %v", err)
 	}
-	if _, err := as.Cancel("zz"); reason(err) != session.NoSession {
+	if _, err := as.Cancel("zz"); reasonOf(err) != session.NoSession {
 		t.Errorf("unknown transfer: %v", err)
 	}
 	gw.mover.err = &session.OrderError{Reason: session.SameTerminal, Text: "it is there already"}
-	if _, err := as.Move(t.Context(), session.Order{Session: "a"}); reason(err) != session.SameTerminal || err.Error() != "it is there already" {
+	if _, err := as.Move(t.Context(), session.Order{Session: "a"}); reasonOf(err) != session.SameTerminal || err.Error() != "it is there already" {
 		t.Errorf("refused: %v", err)
 	}
 	gw.mover.err = errors.New("arm target: broken")
-	if _, err := as.Move(t.Context(), session.Order{Session: "a"}); reason(err) != "" || err == nil || !strings.Contains(err.Error(), "broken") {
+	if _, err := as.Move(t.Context(), session.Order{Session: "a"}); reasonOf(err) != "" || err == nil || !strings.Contains(err.Error(), "broken") {
 		t.Errorf("fault: %v", err)
 	}
 	gw.mover.err, gw.mover.wait = nil, make(chan struct{})
@@ -210,6 +203,15 @@ func TestMoveWithoutSession(t *testing.T) {
 	}
 	if len(gw2.mover.moves) != 1 {
 		t.Error("the second gateway was not asked")
+	}
+	for _, c := range []struct{ one, two, want session.Reason }{
+		{session.Offline, session.NoSession, session.Offline}, {session.NoSession, session.SameTerminal, session.SameTerminal},
+		{session.Busy, session.NoSession, session.Busy},
+	} {
+		gw1.mover.err, gw2.mover.err = &session.OrderError{Reason: c.one}, &session.OrderError{Reason: c.two}
+		if _, err := as.Move(t.Context(), session.Order{}); reasonOf(err) != c.want {
+			t.Errorf("%s and %s: %v", c.one, c.two, err)
+		}
 	}
 }
 
@@ -299,7 +301,7 @@ func TestTwoGatewaysOfOneName(t *testing.T) {
 // TestTransferStepsForward tells the steps of a transfer twice and out of order.
 func TestTransferStepsForward(t *testing.T) {
 	table := session.NewTable()
-	r := embeddedStore(t, t.TempDir()).Remote(table)
+	r := embeddedStore(t, t.TempDir()).Remote(table, "")
 	changes := table.Watch(t.Context())
 	tell := []session.TransferState{session.Armed, session.Offered, session.Attached, session.Armed, session.Attached, session.Done, session.Committed, session.Done}
 	for _, state := range tell {

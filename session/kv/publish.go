@@ -48,6 +48,7 @@ type publisher struct {
 	live  Sessions
 	log   *slog.Logger
 	taken bool
+	stale bool            // the store may have come back with less
 	told  map[string]told // running sessions, by id
 	over  map[string]bool // transfers that ended and are in the history, by id; bounded by the table
 }
@@ -69,6 +70,8 @@ func (p *publisher) follow(ctx context.Context, changes <-chan session.Change, t
 			for _, t := range p.table.Transfers() { // steps may have got lost
 				p.tell(t)
 			}
+			p.stale = true
+			p.fill(ctx)
 		case c, ok := <-changes:
 			switch {
 			case !ok:
@@ -80,6 +83,7 @@ func (p *publisher) follow(ctx context.Context, changes <-chan session.Change, t
 			}
 		case <-tick:
 			p.takeUp(ctx)
+			p.fill(ctx)
 			p.refresh()
 		}
 	}
@@ -213,20 +217,55 @@ func (p *publisher) check(err error, kind, id string) {
 	}
 }
 
+// fill writes again what a store that came back has lost.
+func (p *publisher) fill(ctx context.Context) {
+	if !p.stale || !p.taken {
+		return
+	}
+	records, transfers, err := p.stored(ctx)
+	if err != nil {
+		return // next time
+	}
+	p.stale = false
+	there := map[string]bool{}
+	for _, r := range records {
+		there[r.ID] = true
+	}
+	for _, x := range transfers {
+		there[x.Transfer.ID] = true
+	}
+	for id, t := range p.told {
+		if !there[id] {
+			p.write(t.record, t)
+		}
+	}
+	for _, t := range p.table.Transfers() {
+		if !there[t.ID] {
+			p.transfer(t)
+		}
+	}
+}
+
+// stored reads what the store has of this node.
+func (p *publisher) stored(ctx context.Context) ([]session.Record, []storedTransfer, error) {
+	ctx, cancel := context.WithTimeout(ctx, 4*p.s.cfg.Timeout)
+	defer cancel()
+	records, err := list[session.Record](ctx, p.s, sessionsBucket, p.s.cfg.Node)
+	if err != nil {
+		return nil, nil, err
+	}
+	transfers, err := list[storedTransfer](ctx, p.s, transfersBucket, p.s.cfg.Node)
+	return records, transfers, err
+}
+
 // takeUp takes up, once, what the last process of this node left.
 func (p *publisher) takeUp(ctx context.Context) {
 	if p.taken {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 4*p.s.cfg.Timeout)
-	defer cancel()
-	records, err := list[session.Record](ctx, p.s, sessionsBucket, p.s.cfg.Node)
+	records, transfers, err := p.stored(ctx)
 	if err != nil {
 		return // next time
-	}
-	transfers, err := list[storedTransfer](ctx, p.s, transfersBucket, p.s.cfg.Node)
-	if err != nil {
-		return
 	}
 	p.taken = true
 	now := p.s.cfg.Now()

@@ -159,6 +159,7 @@ func list[T any](ctx context.Context, s *Store, bucket string, prefix ...string)
 type follower[T any] struct {
 	put     func(key string, v T) // a new value
 	gone    func(key string)      // a key that ceased
+	missing func(key string)      // a key that is not there any more, and nobody says why: gone when nil
 	current func(yes bool)        // whether all is told that there is; false while the store is away
 }
 
@@ -222,8 +223,13 @@ func followOnce[T any](ctx, era context.Context, s *Store, bucket string, told m
 	}
 	sc.caughtUp = func() error {
 		for key := range told {
-			if !seen[key] {
+			switch {
+			case seen[key]:
+			case f.missing == nil:
 				end(key)
+			default:
+				delete(told, key)
+				f.missing(key)
 			}
 		}
 		seen = nil

@@ -5,10 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -19,6 +18,9 @@ import (
 // deadAfter is how long a gateway may be silent before it counts as dead.
 const deadAfter = 4 * aliveEvery
 
+// lostAfter is how long a gateway may be silent before its transfers count as failed.
+const lostAfter = 30 * time.Second
+
 // listTimeout is how long List waits for a gateway.
 const listTimeout = time.Second
 
@@ -28,136 +30,43 @@ const listTimeout = time.Second
 type Remote struct {
 	s     *Store
 	table *session.Table
+	own   string // the gateway in this very process, which is not one of them; "": there is none
+
+	full   atomic.Int32  // parts that were read to their end
+	filled chan struct{} // closed with the last
 
 	mu        sync.Mutex
+	hearing   time.Time            // since when gateways can be heard
 	nodes     map[string]time.Time // gateways -> when they were last heard
+	heardOf   map[string]time.Time // the same of those that are gone as well
 	transfers map[string]string    // transfer -> gateway
 	keys      map[string]string    // key in its bucket -> session or transfer
 }
 
-// Remote returns the gateways that share this store. table is filled by Run alone.
-func (s *Store) Remote(table *session.Table) *Remote {
-	return &Remote{s: s, table: table, nodes: map[string]time.Time{}, transfers: map[string]string{}, keys: map[string]string{}}
+// Remote returns the gateways that share this store, but for the one called own. table is filled
+// by Run alone.
+func (s *Store) Remote(table *session.Table, own string) *Remote {
+	return &Remote{
+		s: s, table: table, own: own, filled: make(chan struct{}),
+		nodes: map[string]time.Time{}, heardOf: map[string]time.Time{}, transfers: map[string]string{}, keys: map[string]string{},
+	}
 }
 
-// Run follows the gateways until ctx ends: sessions (as of their last change of state),
-// transfers, and who is there.
-func (r *Remote) Run(ctx context.Context) error {
-	messages := make(chan *nats.Msg, 1024)
-	for _, subject := range []string{".alive", ".transfer"} {
-		sub, err := r.s.nc.ChanSubscribe(r.s.cfg.Prefix+subject, messages)
-		if err != nil {
-			return fmt.Errorf("follow gateways: %w", err)
-		}
-		defer r.s.unsubscribe(sub)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		follow(ctx, r.s, sessionsBucket, follower[session.Record]{r.putRecord, r.goneRecord, func(bool) {}})
-	})
-	wg.Go(func() {
-		follow(ctx, r.s, transfersBucket, follower[storedTransfer]{r.putTransfer, r.goneTransfer, func(bool) {}})
-	})
-	defer wg.Wait()
-	r.probe()
-	for {
-		era := r.s.connection()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-era.Done():
-			r.probe()
-		case m := <-messages:
-			if m.Subject == r.s.cfg.Prefix+".alive" {
-				r.heard(m.Data)
-			} else if x, ok := parse[storedTransfer](m.Data); ok {
-				r.putTransfer(at(transfersBucket, x.Gateway, x.Transfer.ID).key, *x)
-			}
+// Filled is closed when Run has read what the gateways had published before it began.
+func (r *Remote) Filled() <-chan struct{} { return r.filled }
+
+// part returns what counts the first complete reading of a bucket.
+func (r *Remote) part() func(bool) {
+	var once sync.Once
+	return func(yes bool) {
+		if yes {
+			once.Do(func() {
+				if r.full.Add(1) == 2 {
+					close(r.filled)
+				}
+			})
 		}
 	}
-}
-
-func (r *Remote) probe() {
-	if err := r.s.nc.Publish(r.s.cfg.Prefix+".probe", nil); err != nil {
-		r.s.log.Debug("gateways not asked", "err", err)
-	}
-}
-
-func (r *Remote) heard(text []byte) {
-	var a alive
-	if json.Unmarshal(text, &a) != nil || a.Node == "" {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if a.Gone {
-		delete(r.nodes, a.Node)
-		return
-	}
-	r.nodes[a.Node] = time.Now()
-}
-
-// Nodes returns the gateways that are there, sorted.
-func (r *Remote) Nodes() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	maps.DeleteFunc(r.nodes, func(_ string, at time.Time) bool { return time.Since(at) > deadAfter })
-	return slices.Sorted(maps.Keys(r.nodes))
-}
-
-func (r *Remote) putRecord(key string, x session.Record) {
-	r.mu.Lock()
-	r.keys[key] = x.ID
-	r.mu.Unlock()
-	r.table.Put(x)
-}
-
-// goneRecord ends a session: its gateway deleted it, or nobody wrote it for an hour.
-func (r *Remote) goneRecord(key string) {
-	r.mu.Lock()
-	id := r.keys[key]
-	delete(r.keys, key)
-	r.mu.Unlock()
-	if x, ok := r.table.Get(id); ok {
-		x.State = session.Ended
-		r.table.Put(x)
-		r.table.Forget(id)
-	}
-}
-
-func (r *Remote) putTransfer(key string, x storedTransfer) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.keys[key] = x.Transfer.ID
-	r.step(x.Gateway, x.Transfer)
-}
-
-// step puts t into the table unless that would be a step back: a transfer is told over two
-// ways, and by the reply to its order. Called with the mutex held.
-func (r *Remote) step(node string, t session.Transfer) {
-	r.transfers[t.ID] = node
-	there, ok := r.table.Transfer(t.ID)
-	if !ok || stage(t.State) >= stage(there.State) && !reflect.DeepEqual(there, t) {
-		r.table.PutTransfer(t)
-	}
-}
-
-// stage orders the states of a transfer by time.
-func stage(s session.TransferState) int {
-	open := []session.TransferState{session.Offered, session.Armed, session.Attached, session.Committed}
-	if i := slices.Index(open, s); i >= 0 {
-		return i
-	}
-	return len(open)
-}
-
-func (r *Remote) goneTransfer(key string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	id := r.keys[key]
-	delete(r.keys, key)
-	delete(r.transfers, id)
-	r.table.ForgetTransfer(id)
 }
 
 // began takes a transfer that was just ordered.
@@ -179,22 +88,41 @@ func (r *Remote) Move(ctx context.Context, o session.Order) (session.Transfer, e
 		}
 		nodes = []string{node}
 	}
-	err := ErrNoGateway
+	why := ErrNoGateway
 	for _, node := range nodes {
-		var out outcome
-		out, err = r.ask(ctx, node, "move", order{
+		out, err := r.ask(ctx, node, "move", order{
 			Session: o.Session, To: o.To, Trigger: o.Trigger, Confirm: o.Confirm, RequirePosition: o.RequirePosition,
 		})
 		if err == nil && out.Transfer != nil {
 			r.began(node, *out.Transfer)
 			return *out.Transfer, nil
 		}
-		var refused *session.OrderError
-		if !errors.As(err, &refused) || refused.Reason != session.NoSession {
-			break
+		if !elsewhere(err) {
+			return session.Transfer{}, err
+		}
+		if errors.Is(why, ErrNoGateway) || reasonOf(why) == session.NoSession {
+			why = err // what says more
 		}
 	}
-	return session.Transfer{}, err
+	return session.Transfer{}, why
+}
+
+// elsewhere reports whether another gateway may do what one did not: none of them knows what
+// plays behind the others.
+func elsewhere(err error) bool {
+	switch reasonOf(err) {
+	case session.NoSession, session.Offline, session.SameTerminal, session.NotAllowed:
+		return true
+	}
+	return errors.Is(err, ErrNoGateway)
+}
+
+func reasonOf(err error) session.Reason {
+	var refused *session.OrderError
+	if errors.As(err, &refused) {
+		return refused.Reason
+	}
+	return ""
 }
 
 // nodeOf returns the gateway that has a session, "" when none has.
@@ -261,14 +189,28 @@ func (r *Remote) List() []session.Record {
 	return r.list(context.Background(), "")
 }
 
-// Get returns one session, with its position as of now.
+// Get returns one session, with its position as of now when its gateway answers within a second.
 func (r *Remote) Get(id string) (session.Record, bool) {
-	for _, x := range r.list(context.Background(), id) {
+	known, ok := r.table.Get(id)
+	var all []session.Record
+	if ok {
+		all, _ = r.sessionsOf(context.Background(), known.Gateway, id) // else as published
+	} else {
+		all = r.list(context.Background(), id)
+	}
+	for _, x := range all {
 		if x.ID == id {
 			return x, true
 		}
 	}
-	return session.Record{}, false
+	return known, ok
+}
+
+// Published returns the sessions of the gateways that are there as they were last published,
+// which costs no request.
+func (r *Remote) Published() []session.Record {
+	there := r.Nodes()
+	return slices.DeleteFunc(r.table.List(), func(x session.Record) bool { return !slices.Contains(there, x.Gateway) })
 }
 
 // list asks all gateways for their sessions, or for the one with this id.

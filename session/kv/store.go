@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -68,7 +69,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		if s.srv != nil {
 			return nil, errors.Join(fmt.Errorf("store in %s: %w", cfg.Dir, err), s.Close())
 		}
-		log.Warn("the store does not answer yet; what is to be written waits", "servers", cfg.Servers, "err", err)
+		log.Warn("the store does not answer yet; what is to be written waits", "servers", bare(cfg.Servers), "err", err)
 	}
 	work, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -77,6 +78,22 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		s.wg.Go(func() { s.runLane(work, i) })
 	}
 	return s, nil
+}
+
+// bare returns URLs without users and passwords.
+func bare(servers []string) []string {
+	out := make([]string, 0, len(servers))
+	for _, s := range servers {
+		u, err := url.Parse(s)
+		if err != nil {
+			s = "a URL that cannot be read"
+		} else {
+			u.User = nil
+			s = u.String()
+		}
+		out = append(out, s)
+	}
+	return out
 }
 
 func (s *Store) connect(ctx context.Context) (err error) {
@@ -94,14 +111,14 @@ func (s *Store) connect(ctx context.Context) (err error) {
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.log.Debug("store connection", "err", err) }),
 	}
-	url := ""
+	servers := ""
 	if len(s.cfg.Servers) == 0 {
 		if s.srv, err = startEmbedded(ctx, s.cfg, s.log); err != nil {
 			return err
 		}
 		opts = append(opts, nats.InProcessServer(s.srv))
 	} else {
-		url = strings.Join(s.cfg.Servers, ",")
+		servers = strings.Join(s.cfg.Servers, ",")
 		if s.cfg.Credentials != "" {
 			opts = append(opts, nats.UserCredentials(s.cfg.Credentials))
 		}
@@ -109,15 +126,17 @@ func (s *Store) connect(ctx context.Context) (err error) {
 			opts = append(opts, nats.RootCAs(s.cfg.CA))
 		}
 	}
-	if s.nc, err = nats.Connect(url, opts...); err != nil {
+	if s.nc, err = nats.Connect(servers, opts...); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	s.js, err = jetstream.New(s.nc)
 	return err
 }
 
-// back begins a new era: whoever follows a bucket reads it again, whoever waits tries now.
+// back begins a new era: whoever follows a bucket reads it again, whoever waits tries now. What
+// is known of the keys may be wrong now: the store may have come back with less.
 func (s *Store) back() {
+	s.known.clear()
 	s.mu.Lock()
 	s.renew()
 	s.era, s.renew = context.WithCancel(context.Background())
@@ -129,6 +148,31 @@ func (s *Store) connection() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.era
+}
+
+// Returned tells each time that the store was away and is back, until ctx ends. Who wants it to
+// hold something should look whether it still does.
+func (s *Store) Returned(ctx context.Context) <-chan struct{} {
+	told := make(chan struct{}, 1)
+	era := s.connection()
+	s.wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-era.Done():
+			}
+			if ctx.Err() != nil || s.nc.IsClosed() {
+				return
+			}
+			era = s.connection()
+			select {
+			case told <- struct{}{}:
+			default: // not looked at yet: once is enough
+			}
+		}
+	})
+	return told
 }
 
 // handles returns the open buckets, and opens them first where that is needed.

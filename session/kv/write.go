@@ -46,6 +46,12 @@ func (k *known) forget(key string) {
 	delete(k.of, key)
 }
 
+func (k *known) clear() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.of)
+}
+
 func (k *known) len() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
