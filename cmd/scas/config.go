@@ -62,8 +62,10 @@ type apiConfig struct {
 }
 
 type stateConfig struct {
-	Dir  string        // "": nothing is kept over a restart
-	Keep time.Duration // of the history
+	Dir             string        // "": nothing is kept over a restart
+	Servers         []string      // URLs of an external store; none: it is embedded, in Dir
+	Credentials, CA string        // files, for Servers; "": what the URLs and the system say
+	Keep            time.Duration // of the history
 }
 
 // defaultConfig returns what a file that says nothing means.
@@ -150,6 +152,24 @@ func loadConfig(e *env, src configSources) (config, error) {
 
 // check finds what is wrong with values that are each right.
 func (c *config) check(e *env, r *reader) {
+	c.checkRoles(r)
+	if c.watches() {
+		c.checkGateway(r)
+	}
+	if c.Node == "" {
+		r.wrong("node", "is required: this machine has no host name")
+	}
+	c.checkSIP(r)
+	c.checkSubscribers(r)
+	c.checkAPI(e, r)
+	if len(r.problems) == 0 && c.watches() {
+		if err := c.kernel().Validate(); err != nil {
+			r.wrong("gateway", err.Error())
+		}
+	}
+}
+
+func (c *config) checkGateway(r *reader) {
 	if len(c.Gateway.LAN) == 0 {
 		r.wrong("gateway.lan", "is required for the role gateway: the interfaces towards the terminals")
 	}
@@ -162,17 +182,6 @@ func (c *config) check(e *env, r *reader) {
 		}
 	}
 	c.checkServices(r)
-	if c.Node == "" {
-		r.wrong("node", "is required: this machine has no host name")
-	}
-	c.checkSIP(r)
-	c.checkSubscribers(r)
-	c.checkAPI(e, r)
-	if len(r.problems) == 0 {
-		if err := c.kernel().Validate(); err != nil {
-			r.wrong("gateway", err.Error())
-		}
-	}
 }
 
 // checkServices finds ports that are listed for two protocols.
@@ -198,6 +207,8 @@ func (c *config) checkSubscribers(r *reader) {
 		}
 		users[s.AoR] = true
 		switch {
+		case !c.SIP.on && len(s.Terminals) == 0 && len(c.State.Servers) > 0:
+			r.wrong(at, "terminals are missing: users without any are for the application server's own file")
 		case !c.SIP.on && len(s.Terminals) == 0:
 			r.wrong(at, "terminals are missing: without the section sip nothing else tells of them")
 		case everybody(s.AoR) && (!c.SIP.on || len(s.Terminals) > 0):

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -57,8 +56,7 @@ func newConfigCheck(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(e.stdout, "%s: good: node %s, LAN %s, WAN %s, %s with %s\n", f.sources(e).file, c.Node,
-				strings.Join(c.Gateway.LAN, " "), strings.Join(c.Gateway.WAN, " "), plural(uint64(len(c.Subscribers)), "user"), plural(c.terminalCount(), "terminal"))
+			fmt.Fprintf(e.stdout, "%s: good: %s\n", f.sources(e).file, c.summary())
 			return nil
 		},
 	}

@@ -143,7 +143,9 @@ func TestOverrideErrors(t *testing.T) {
 	}{
 		"mistyped variable": {[]string{"SCAS_GATEWAY_LANE=x"}, nil, "environment variable SCAS_GATEWAY_LANE: no such key; did you mean SCAS_GATEWAY_LAN?"},
 		"bad value":         {[]string{"SCAS_TRANSFER_OVERLAP=1"}, nil, "environment variable SCAS_TRANSFER_OVERLAP: transfer.overlap: \"1\" is no duration: has no unit: write 1s or 1ms"},
-		"reserved":          {[]string{"SCAS_STATE_SERVERS=x"}, nil, "environment variable SCAS_STATE_SERVERS: state.servers: reserved for a part that is not built yet: the external store"},
+		"reserved":          {[]string{"SCAS_GATEWAY_PLAYERS=x"}, nil, "environment variable SCAS_GATEWAY_PLAYERS: gateway.players: reserved for a part that is not built yet"},
+		"servers":           {[]string{"SCAS_STATE_SERVERS=nats://a,b:4222"}, nil, "environment variable SCAS_STATE_SERVERS: state.servers[1]: is no address of a NATS server"},
+		"role alone":        {nil, []string{"roles=gateway"}, "--set roles: roles: gateway alone needs state.servers"},
 		"sip":               {[]string{"SCAS_SIP_LISTEN=x"}, nil, "environment variable SCAS_SIP_LISTEN: sip.terminals: is required"},
 		"no value":          {[]string{"SCAS_NODE="}, nil, "environment variable SCAS_NODE: node: has no value"},
 		"empty list":        {[]string{"SCAS_GATEWAY_LAN="}, nil, "environment variable SCAS_GATEWAY_LAN: gateway.lan: is required"},
@@ -181,8 +183,6 @@ func TestConfigErrors(t *testing.T) {
 		"bracket open":        {"gateway: {lan: [a\n", "f.yaml:1:"},
 		"tab":                 {"gateway:\n\tlan: [a]\n", "f.yaml:2:"},
 		// Reserved.
-		"only as":     {with("roles: [as]"), "f.yaml:2:8: roles: without gateway is reserved for a part that is not built yet"},
-		"servers":     {with("state:\n  servers: [nats://x]"), "f.yaml:3:3: state.servers: reserved for a part that is not built yet: the external store"},
 		"hook xdp":    {"gateway: {lan: [a], wan: [b], hook: xdp}", "f.yaml:1:37: gateway.hook: xdp is reserved for a part that is not built yet: the XDP fast path"},
 		"retarget":    {with("transfer: {mode: retarget}"), "f.yaml:2:18: transfer.mode: retarget is reserved"},
 		"players":     {"gateway: {lan: [a], wan: [b], players: [x]}", "f.yaml:1:31: gateway.players: reserved"},
@@ -191,7 +191,7 @@ func TestConfigErrors(t *testing.T) {
 		"no lan":              {"gateway: {wan: [b]}", "f.yaml:1:1: gateway.lan: is required for the role gateway"},
 		"empty lan":           {"gateway: {lan: [], wan: [b]}", "f.yaml:1:11: gateway.lan: is required"},
 		"lan no list":         {"gateway: {lan: a, wan: [b]}", "f.yaml:1:16: gateway.lan: want a list: [a, b]"},
-		"no roles":            {with("roles: []"), "f.yaml:2:8: roles: must hold gateway"},
+		"no roles":            {with("roles: []"), "f.yaml:2:8: roles: must hold gateway, or as, or both"},
 		"unknown role":        {with("roles: [gatway]"), `f.yaml:2:9: roles[0]: "gatway" is not one of gateway, as; did you mean gateway?`},
 		"interface name":      {"gateway: {lan: [a/b], wan: [b]}", `f.yaml:1:17: gateway.lan[0]: "a/b" is no name of an interface`},
 		"interface, long":     {"gateway: {lan: [a234567890123456], wan: [b]}", `is no name of an interface`},

@@ -21,8 +21,6 @@ type key struct {
 
 // The parts that no issue has asked for yet.
 const (
-	partStore    = "the external store"
-	partApart    = "an application server in a process of its own"
 	partXDP      = "the XDP fast path"
 	partRetarget = "retargeting of one server session"
 	partPlayers  = "player profiles of your own"
@@ -69,7 +67,9 @@ func configKeys(c *config) []key {
 		}},
 		{name: "state", sub: []key{
 			{name: "dir", read: path(&c.State.Dir)},
-			{name: "servers", list: true, reserved: partStore, allowed: emptyList},
+			{name: "servers", list: true, read: storeURLs(&c.State.Servers)},
+			{name: "credentials", read: path(&c.State.Credentials)},
+			{name: "ca", read: path(&c.State.CA)},
 			{name: "keep", read: duration(&c.State.Keep, limits{min: "1h", max: "87600h"})},
 		}},
 	}
@@ -90,12 +90,8 @@ func readRoles(dst *[]string) func(*reader, value) {
 			}
 			*dst = append(*dst, role)
 		}
-		switch {
-		case len(r.problems) > 0 || slices.Contains(*dst, roleGateway):
-		case len(*dst) > 0:
-			r.bad(v, "without gateway is "+reservedFor(partApart))
-		default:
-			r.bad(v, "must hold gateway")
+		if len(*dst) == 0 && len(r.problems) == 0 {
+			r.bad(v, "must hold gateway, or as, or both")
 		}
 	}
 }

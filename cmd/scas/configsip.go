@@ -82,14 +82,8 @@ func (c config) server() sip.Config {
 
 // checkSIP finds what is wrong with the section sip as a whole.
 func (c *config) checkSIP(r *reader) {
-	c.SIP.on = r.said("sip")
-	as := slices.Contains(c.Roles, roleAS)
 	switch {
-	case as && !c.SIP.on:
-		r.wrong("roles", "as needs the section sip: where to listen, and whom to trust")
-	case !c.SIP.on:
-	case len(c.Roles) > 0 && !as:
-		r.wrong("roles", "must hold as, for there is a section sip")
+	case !c.SIP.on || len(c.Roles) > 0 && !c.hasRole(roleAS): // checkRoles tells
 	case len(c.SIP.Terminals) == 0:
 		r.wrong("sip.terminals", "is required: where the address of a terminal lies, as [10.10.0.0/16]")
 	default:
@@ -202,12 +196,6 @@ func hexDigest(dst *string, digits int) func(*reader, value) {
 		}
 	}
 }
-
-// The roles of a process.
-const (
-	roleGateway = "gateway"
-	roleAS      = "as"
-)
 
 // keepHistory is the default of state.keep.
 const keepHistory = 720 * time.Hour
