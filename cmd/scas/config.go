@@ -83,7 +83,7 @@ func defaultConfig(hostname string) config {
 		},
 		API:   apiConfig{Listen: api.Listen, Socket: api.Socket},
 		SIP:   sipConfig{Config: sip.DefaultConfig()},
-		State: stateConfig{Dir: "/var/lib/scas", Keep: keepHistory},
+		State: stateConfig{Dir: "/var/lib/scas", Servers: []string{}, Keep: keepHistory},
 	}
 }
 
