@@ -254,7 +254,7 @@ func (o *orders) adopt(t session.Transfer, send bool) {
 	r := session.Record{ID: t.Session, URL: &t.URL, Terminal: t.From}
 	for _, x := range o.sessions.List() {
 		if x.ID == t.Session {
-			r = x
+			r = o.fresh(x)
 		}
 	}
 	if r.URL == nil {

@@ -150,10 +150,20 @@ func (o *orders) records(u *user) []session.Record {
 		if r.State == session.Ended || r.AoR == nil || !o.same(u, *r.AoR) {
 			continue
 		}
-		mine = append(mine, r)
+		mine = append(mine, o.fresh(r))
 	}
 	slices.SortStableFunc(mine, func(a, b session.Record) int { return b.Started.Compare(a.Started) })
 	return mine
+}
+
+// fresh returns r with its position of the moment.
+func (o *orders) fresh(r session.Record) session.Record {
+	if s, ok := o.sessions.(freshSessions); ok {
+		if now, ok := s.Get(r.ID); ok {
+			return now
+		}
+	}
+	return r
 }
 
 // same reports whether a public identity is the user's.

@@ -18,9 +18,14 @@ type Mover interface {
 	Cancel(id string) (session.Transfer, error)
 }
 
-// Sessions gives records whose positions are those of the moment of the call.
+// Sessions gives records. Where there are many, or they are far away, it gives them as they were
+// last written, and has a Get for one with its position as of now.
 type Sessions interface {
 	List() []session.Record
+}
+
+type freshSessions interface {
+	Get(id string) (session.Record, bool)
 }
 
 // Transfers gives the transfers and their changes.

@@ -22,19 +22,28 @@ const storeName = "store"
 // storeTimeout is how long the store may take to open.
 const storeTimeout = time.Minute
 
-// openStore opens the store of what must survive a restart; without state.dir there is none.
+// openStore opens the store of what must survive a restart, or of what roles in several
+// processes share; without state.servers and state.dir there is none.
 func (n *node) openStore() (err error) {
-	if !n.cfg.SIP.on || n.cfg.State.Dir == "" {
+	state := n.cfg.State
+	if !n.cfg.shared() && (!n.cfg.SIP.on || state.Dir == "") {
 		return nil
 	}
 	cfg := kv.DefaultConfig()
-	cfg.Node, cfg.Dir, cfg.Keep, cfg.Now = n.cfg.Node, filepath.Join(n.cfg.State.Dir, storeName), n.cfg.State.Keep, n.now
+	cfg.Node, cfg.Keep, cfg.Now = n.cfg.Node, state.Keep, n.now
+	key := "state.dir"
+	if n.cfg.shared() {
+		key, cfg.Servers, cfg.Credentials, cfg.CA = "state.servers", state.Servers, state.Credentials, state.CA
+	} else {
+		cfg.Dir = filepath.Join(state.Dir, storeName)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
 	if n.store, err = kv.Open(ctx, cfg, n.log); err != nil {
-		return fmt.Errorf("state.dir: %w", err)
+		return fmt.Errorf("%s: %w", key, err)
 	}
 	n.undo = append(n.undo, n.store.Close)
+	n.openRoles()
 	return nil
 }
 
@@ -43,9 +52,9 @@ func (n *node) openSIP() (err error) {
 	if !n.cfg.SIP.on {
 		return nil
 	}
+	all := n.all()
 	deps := sip.Deps{
-		Mover: n.splicer, Sessions: liveSessions{n.live, n.now}, Transfers: n.table, Now: n.now,
-		Gate:         &gate{kernel: n.gateway, live: n.live, table: n.table, directory: n.directory, now: n.now},
+		Mover: all, Sessions: all, Transfers: all, Now: n.now, Gate: n.gate(),
 		OfferTimeout: n.cfg.Transfer.OfferTimeout, AttachTimeout: n.cfg.Transfer.AttachTimeout,
 	}
 	if n.store != nil {
@@ -68,8 +77,14 @@ func (n *node) serviceCounters(all map[string]admin.Counters) {
 	if n.server != nil {
 		all["sip"] = split(n.server.Stats(), "bindings", "users", "open", "subscriptions")
 	}
+	if n.mirror != nil {
+		all["mirror"] = split(n.mirror.Stats(), "bindings", "open")
+	}
 	if n.store != nil {
 		all["store"] = split(n.store.Stats(), "queued", "known", "connected")
+		if n.remote != nil {
+			all["store"].Now["gateways"] = uint64(len(n.remote.Nodes()))
+		}
 	}
 }
 
@@ -165,8 +180,19 @@ func (r relayed) Stream(f bpf.Flow, dir bpf.Dir, b []byte, at time.Time) {
 	}
 }
 
-// announce tells where the application server listens.
+// what is what this process mainly is.
+func (n *node) what() string {
+	if n.cfg.watches() {
+		return "gateway"
+	}
+	return "application server"
+}
+
+// announce tells what runs, and where it listens.
 func (n *node) announce(log *slog.Logger) {
+	if g := n.cfg.Gateway; n.cfg.watches() {
+		log.Info("gateway is up", "gateway", n.cfg.Node, "lan", g.LAN, "wan", g.WAN, "terminals", len(n.directory.configured()))
+	}
 	if n.server != nil {
 		log.Info("application server is up", "listen", n.server.Addrs())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -21,11 +22,15 @@ import (
 	"scas/tracer"
 )
 
-// node is a running gateway: the rooms, joined.
+// node is a running process: the rooms of its roles, joined.
 //
 //	kernel events -> tracer -> table <- splicer <- orders <- API, SIP
 //	                             |                            |
 //	                             +-> store <- registrations <-+-> gate -> kernel
+//
+// A gateway alone has no SIP: registrations and orders come out of the store (mirror). An
+// application server alone has what is left of API, SIP: sessions and transfers come out of
+// the store, and orders go into it (remote).
 //
 // What was opened or started last is undone first: the API and the application server, then
 // the splicer, which still needs the steering to end its connections, then what stores how
@@ -41,6 +46,8 @@ type node struct {
 	live      *tracer.Live
 	splicer   *splice.Splicer
 	store     *kv.Store   // nil: nothing is stored but the running sessions
+	remote    *kv.Remote  // gateways in other processes; nil: only this one counts
+	mirror    *mirror     // bindings of an application server in another process; nil: not followed
 	server    *sip.Server // nil: no application server
 	api       *admin.Server
 	ready     *readiness
@@ -51,7 +58,11 @@ type node struct {
 func openNode(e *env, c config, log *slog.Logger) (*node, error) {
 	n := &node{cfg: c, now: e.now, log: log, directory: newDirectory(c), table: session.NewTable(), ready: &readiness{}}
 	n.ready.set(errors.New("starting"))
-	for _, step := range []func() error{n.openKernel, n.openTracer, n.openSplicer, n.openStore, n.openSIP, n.openAPI, n.admit} {
+	steps := []func() error{n.openStore, n.openSIP, n.openAPI}
+	if c.watches() {
+		steps = []func() error{n.openKernel, n.openTracer, n.openSplicer, n.openStore, n.openSIP, n.openAPI, n.admit}
+	}
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, errors.Join(err, n.close())
 		}
@@ -97,11 +108,11 @@ func (n *node) openKernel() error {
 
 func (n *node) openTracer() error {
 	var kernel tracer.Kernel = n.gateway
-	if n.cfg.SIP.on {
+	if n.comeAndGo() {
 		kernel = admitted{n.gateway, n.directory}
 	}
 	n.live = tracer.NewLive(tracer.Config{
-		Gateway: n.cfg.Node, Prefix: idPrefix(n.now()), Services: n.cfg.services(), Name: n.directory.name,
+		Gateway: n.cfg.Node, Prefix: idPrefix(n.cfg.Node, n.now()), Services: n.cfg.services(), Name: n.directory.name,
 	}, kernel, n.table, n.log)
 	if n.cfg.State.Dir == "" {
 		return nil
@@ -120,7 +131,7 @@ func (n *node) openSplicer() (err error) {
 	}
 	cfg.Now = n.now
 	var watcher splice.Tracer = n.live
-	if n.cfg.SIP.on {
+	if n.comeAndGo() {
 		watcher = relayed{n.live, n.directory}
 	}
 	n.splicer, err = splice.New(cfg, n.gateway, watcher, n.table, n.log)
@@ -130,13 +141,16 @@ func (n *node) openSplicer() (err error) {
 func (n *node) openAPI() (err error) {
 	cfg := n.cfg.admin()
 	cfg.Version = readBuildInfo().Version
-	who := terminals{directory: n.directory, sessions: n.table}
-	if n.server != nil {
+	all := n.all()
+	who := terminals{directory: n.directory, sessions: all}
+	switch {
+	case n.server != nil:
 		who.bindings = n.server.Terminals
+	case n.mirror != nil:
+		who.bindings = n.mirror.Terminals
 	}
 	src := admin.Sources{
-		Sessions: liveSessions{n.live, n.now}, Table: n.table, Terminals: who, Mover: n.splicer,
-		Counters: n.counters, Ready: n.ready.get,
+		Sessions: fresh{all}, Table: all, Terminals: who, Mover: all, Counters: n.counters, Ready: n.isReady,
 	}
 	if n.store != nil {
 		src.History = history{n.store}
@@ -150,10 +164,11 @@ func (n *node) openAPI() (err error) {
 
 // counters returns what the rooms count. Which of it goes down again, each room's Stats says.
 func (n *node) counters() map[string]admin.Counters {
-	all := map[string]admin.Counters{
-		"bpf":    split(n.gateway.Stats(), "subscribers", "armed", "media_flows", "legs", "cuts", "tcp_flows", "ring_pending_bytes"),
-		"tracer": split(n.live.Stats(), "connections"),
-		"splice": split(n.splicer.Stats(), "connections_open", "transfers_open"),
+	all := map[string]admin.Counters{}
+	if n.cfg.watches() {
+		all["bpf"] = split(n.gateway.Stats(), "subscribers", "armed", "media_flows", "legs", "cuts", "tcp_flows", "ring_pending_bytes")
+		all["tracer"] = split(n.live.Stats(), "connections")
+		all["splice"] = split(n.splicer.Stats(), "connections_open", "transfers_open")
 	}
 	n.serviceCounters(all)
 	return all
@@ -183,6 +198,20 @@ func (n *node) admit() error {
 
 // start runs the parts; broken is told when one ends by itself.
 func (n *node) start(broken context.CancelCauseFunc) {
+	if n.cfg.watches() {
+		n.startGateway(broken)
+	}
+	if n.remote != nil {
+		n.startRemote(broken)
+	}
+	if n.server != nil {
+		n.run(broken, n.server.Serve)
+	}
+	n.run(broken, n.api.Serve)
+	n.ready.set(nil)
+}
+
+func (n *node) startGateway(broken context.CancelCauseFunc) {
 	n.run(broken, n.live.Run)
 	if n.cfg.State.Dir != "" {
 		n.run(broken, func(ctx context.Context) error {
@@ -198,11 +227,12 @@ func (n *node) start(broken context.CancelCauseFunc) {
 		n.run(broken, n.publish)
 	}
 	n.run(broken, func(ctx context.Context) error { return n.splicer.Serve(ctx, n.listeners...) })
-	if n.server != nil {
-		n.run(broken, n.server.Serve)
+	if n.mirror != nil {
+		n.run(broken, n.mirror.run)
 	}
-	n.run(broken, n.api.Serve)
-	n.ready.set(nil)
+	if n.cfg.shared() {
+		n.run(broken, n.serveOrders)
+	}
 }
 
 // run starts a part; undoing it ends its context and waits for it.
@@ -228,6 +258,9 @@ var errPartEnded = errors.New("a part of the gateway ended by itself")
 // drain takes no new orders and waits for moved films to end, at most until ctx does.
 func (n *node) drain(ctx context.Context) {
 	n.ready.set(errors.New("ending"))
+	if n.splicer == nil {
+		return
+	}
 	if err := n.splicer.Drain(ctx); err != nil {
 		n.log.Info("some moved films were still playing")
 	}
@@ -257,9 +290,17 @@ func explain(err error) error {
 	return err
 }
 
-// idPrefix returns a prefix that makes the ids of sessions unique over restarts.
-func idPrefix(now time.Time) string {
-	return "s" + strconv.FormatInt(now.Unix()%(36*36*36*36*36), 36) + "-"
+// idPrefix returns a prefix that makes the ids of sessions unique over restarts, and among
+// gateways that start together.
+func idPrefix(node string, now time.Time) string {
+	return "s" + strconv.FormatInt(now.Unix()%(36*36*36*36*36), 36) + shortName(node) + "-"
+}
+
+// shortName returns three letters or digits that tell a node from most others.
+func shortName(node string) string {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(node)) // never fails
+	return strconv.FormatUint(36*36+uint64(h.Sum32())%(35*36*36), 36)
 }
 
 // liveSessions gives records with the position of the moment.

@@ -22,8 +22,8 @@ func newServe(e *env) *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Run the gateway",
-		Long: "Watches the sessions of the configured users and moves them when asked.\n" +
+		Short: "Run the gateway, the application server, or both",
+		Long: "Watches the sessions of the users and moves them when asked; what this process is of that, roles says.\n" +
 			"On SIGTERM or SIGINT no film is moved any more, and the gateway ends: films that are watched go on\n" +
 			"by themselves; those that were moved end, unless --drain gives them time to. A second signal ends at once.",
 		Args: args(cobra.NoArgs),
@@ -87,12 +87,14 @@ func serve(e *env, c config, drain time.Duration, log *slog.Logger) error {
 	defer stop()
 	n, err := openNode(e, c, log)
 	if err != nil {
-		return explain(err)
+		if c.watches() {
+			err = explain(err)
+		}
+		return err
 	}
 	running, broken := context.WithCancelCause(context.Background())
 	defer broken(nil)
 	n.start(broken)
-	log.Info("gateway is up", "gateway", c.Node, "lan", c.Gateway.LAN, "wan", c.Gateway.WAN, "terminals", len(n.directory.configured()))
 	n.announce(log)
 
 	select {
@@ -107,9 +109,9 @@ func serve(e *env, c config, drain time.Duration, log *slog.Logger) error {
 	broken(nil)
 	err = errors.Join(why, n.close())
 	if err != nil {
-		log.Error("gateway is down", "err", err)
+		log.Error(n.what()+" is down", "err", err)
 		return err
 	}
-	log.Info("gateway is down")
+	log.Info(n.what() + " is down")
 	return nil
 }

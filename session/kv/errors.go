@@ -16,6 +16,17 @@ var (
 	ErrNoGateway = errors.New("no gateway answers")
 )
 
+// awayError is an ErrNoGateway that says which one, and why.
+type awayError struct {
+	gateway string
+	err     error
+}
+
+func (e *awayError) Error() string {
+	return "gateway " + e.gateway + " does not answer: " + e.err.Error()
+}
+func (e *awayError) Unwrap() []error { return []error{ErrNoGateway, e.err} }
+
 // Codes of the server's errors (nats-server server/errors.json) that the client has no name for.
 const (
 	errReplicasAlone = 10074 // replicas > 1 not supported in non-clustered mode

@@ -52,6 +52,9 @@ func (s *Store) Remote(table *session.Table, own string) *Remote {
 	}
 }
 
+// Table returns what Run fills.
+func (r *Remote) Table() *session.Table { return r.table }
+
 // Filled is closed when Run has read what the gateways had published before it began.
 func (r *Remote) Filled() <-chan struct{} { return r.filled }
 
@@ -97,7 +100,7 @@ func (r *Remote) Move(ctx context.Context, o session.Order) (session.Transfer, e
 			r.began(node, *out.Transfer)
 			return *out.Transfer, nil
 		}
-		if !elsewhere(err) {
+		if !Elsewhere(err) {
 			return session.Transfer{}, err
 		}
 		if errors.Is(why, ErrNoGateway) || reasonOf(why) == session.NoSession {
@@ -107,9 +110,9 @@ func (r *Remote) Move(ctx context.Context, o session.Order) (session.Transfer, e
 	return session.Transfer{}, why
 }
 
-// elsewhere reports whether another gateway may do what one did not: none of them knows what
-// plays behind the others.
-func elsewhere(err error) bool {
+// Elsewhere reports whether another gateway may do what one did not, an order without a session:
+// none of them knows what plays behind the others.
+func Elsewhere(err error) bool {
 	switch reasonOf(err) {
 	case session.NoSession, session.Offline, session.SameTerminal, session.NotAllowed:
 		return true
@@ -169,12 +172,15 @@ func (r *Remote) ask(ctx context.Context, node, verb string, o order) (outcome, 
 	if err != nil {
 		return outcome{}, err
 	}
+	if !r.s.nc.IsConnected() {
+		return outcome{}, &awayError{node, ErrDown}
+	}
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	r.s.count.sent.Add(1)
 	m, err := r.s.nc.RequestWithContext(ctx, r.s.orderSubject(node, verb), text)
 	if err != nil {
-		return outcome{}, fmt.Errorf("%w: %s: %w", ErrNoGateway, node, err)
+		return outcome{}, &awayError{node, err}
 	}
 	var out outcome
 	if err := json.Unmarshal(m.Data, &out); err != nil {
