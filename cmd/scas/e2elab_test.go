@@ -167,30 +167,46 @@ api: {listen: "127.0.0.1:8470", socket: %s}
 state: {dir: %s}
 %s`, lab.LAN0, lab.LAN1, lab.WAN0, s.cfg.steer, s.cfg.upstream, siteOverlap, s.cfg.settle, s.cfg.attach,
 		strings.Join(terminals, ", "), s.socket(), filepath.Join(s.dir, "state"), s.cfg.sip)
-	file := filepath.Join(s.dir, "scas.yaml")
+	starting.Lock()
+	defer starting.Unlock()
+	s.daemon = s.start(t, "scas.yaml", "log", text)
+	s.ready(t, s.daemon, s.api)
+}
+
+// start runs `scas serve` in gw, by way of other programs where they are named, with text as its
+// configuration; the names are those of files in the site's directory.
+func (s *site) start(t testing.TB, name, log, text string, by ...string) *daemon {
+	t.Helper()
+	file := filepath.Join(s.dir, name)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	said, err := os.OpenFile(filepath.Join(s.dir, log), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer log.Close()
-	cmd := s.Command(context.Background(), lab.GW, program(t), "serve", "-c", file, "--log-level", "debug")
-	cmd.Stdout, cmd.Stderr = log, log
-	starting.Lock()
-	defer starting.Unlock()
-	if s.daemon, err = startDaemon(cmd); err != nil {
+	defer said.Close()
+	words := append(slices.Clone(by), program(t), "serve", "-c", file, "--log-level", "debug")
+	cmd := s.Command(context.Background(), lab.GW, words[0], words[1:]...)
+	cmd.Stdout, cmd.Stderr = said, said
+	d, err := startDaemon(cmd)
+	if err != nil {
 		t.Fatal(err)
 	}
-	await(t, 30*time.Second, "the gateway is ready", func() bool {
+	return d
+}
+
+// ready returns when a process says that it is ready.
+func (s *site) ready(t testing.TB, d *daemon, api *client) {
+	t.Helper()
+	await(t, 30*time.Second, "scas is ready", func() bool {
 		select {
-		case <-s.daemon.done:
-			t.Fatal("the gateway ended at once")
+		case <-d.done:
+			t.Fatal("scas serve ended at once")
 		default:
 		}
 		var state struct{}
-		_, err := s.api.get(t.Context(), "/readyz", &state)
+		_, err := api.get(t.Context(), "/readyz", &state)
 		return err == nil
 	})
 }
@@ -203,6 +219,12 @@ func (s *site) stop(t testing.TB) {
 	}
 	d := s.daemon
 	s.daemon = nil
+	d.stop(t)
+}
+
+// stop ends a process as systemd would.
+func (d *daemon) stop(t testing.TB) {
+	t.Helper()
 	_ = d.cmd.Process.Signal(syscall.SIGTERM) // it may have ended: then its exit code tells
 	select {
 	case <-d.done:
@@ -211,19 +233,26 @@ func (s *site) stop(t testing.TB) {
 		<-d.done
 	}
 	if code := d.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("scas serve: exit code %d", code)
+		t.Errorf("%s: exit code %d", d.cmd.Path, code)
 	}
 }
 
 // kill ends the gateway as a crash would and returns when that was.
 func (s *site) kill(t testing.TB) time.Time {
 	t.Helper()
+	d := s.daemon
+	s.daemon = nil
+	return d.kill(t)
+}
+
+// kill ends a process as a crash would and returns when that was.
+func (d *daemon) kill(t testing.TB) time.Time {
+	t.Helper()
 	at := time.Now()
-	if err := s.daemon.cmd.Process.Kill(); err != nil {
+	if err := d.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-s.daemon.done
-	s.daemon = nil
+	<-d.done
 	return at
 }
 
@@ -248,7 +277,12 @@ func (s *site) showLog(t testing.TB) {
 // command runs a client command.
 func (s *site) command(t testing.TB, words ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), program(t), append(words, "--socket", s.socket())...)
+	return clientCommand(t, s.socket(), words...)
+}
+
+func clientCommand(t testing.TB, socket string, words ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(t), append(words, "--socket", socket)...)
 	var out, errs strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"scas": main})
+	testscript.Main(m, map[string]func(){"scas": main, "scas-test-store": storeMain})
 }
 
 // TestScripts runs testdata/script: commands, what they print, how they exit.
