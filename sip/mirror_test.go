@@ -2,6 +2,7 @@ package sip
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -157,4 +158,26 @@ func TestStoreReturns(t *testing.T) {
 	}
 	store.back <- struct{}{}
 	until(t, "stored again", func() bool { return names(t, store) == "10.0.0.1 tv" })
+}
+
+// TestRestoredFirst: nothing is answered before it is known who is registered, unless the store
+// is away.
+func TestRestoredFirst(t *testing.T) {
+	core, store := newWirePeer(t, loopback()), &flakyStore{Memory: NewMemory()}
+	const kept = 500
+	for i := range kept {
+		if err := store.PutBinding(t.Context(), session.Binding{
+			Key: fmt.Sprint(i), AoR: fmt.Sprintf("sip:u%d@ims.test", i), Contact: fmt.Sprintf("sip:%d@10.0.0.1", i), Source: session.FromRegister,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := newRegBedAt(t, core, store, &fakeClock{}, func(cfg *Config) { cfg.Subscribers = []string{"sip:*@ims.test"} })
+	last.tell(third("sip:carol@ims.test", 600, "", ""))
+	if n := last.s.Stats()["bindings_restored"]; n != kept {
+		t.Errorf("answered when %d of %d were restored", n, kept)
+	}
+	last.end()
+	store.setDown(true)
+	newRegBedAt(t, core, store, &fakeClock{}, nil).tell(third("sip:carol@ims.test", 600, "", ""))
 }

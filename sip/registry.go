@@ -30,6 +30,8 @@ type registry struct {
 	// works reports whether the second source is heard for a user.
 	works func(aor string) bool
 
+	restored chan struct{} // closed when what the store kept is known
+
 	mu     sync.Mutex // guards what follows; held together with the gatekeeper's only
 	byKey  map[string]*session.Binding
 	byAoR  map[string]*userEntry
@@ -58,7 +60,7 @@ const (
 func newRegistry(cfg Config, users service, store Store, gate Gate, log *slog.Logger, c *counters, now func() time.Time) *registry {
 	return &registry{
 		cfg: cfg, users: users, rules: newAddressRules(cfg), log: log, count: c, now: now,
-		gate: newGatekeeper(gate, log, c), keep: newBindingStore(store, log, c),
+		gate: newGatekeeper(gate, log, c), keep: newBindingStore(store, log, c), restored: make(chan struct{}),
 		byKey: map[string]*session.Binding{}, byAoR: map[string]*userEntry{}, alias: map[identity]string{},
 		expiry: newSchedule(), proof: newSchedule(), ends: newSchedule(),
 	}
@@ -73,6 +75,7 @@ func (g *registry) run(ctx context.Context) {
 	wg.Go(func() {
 		if kept, ok := g.keep.load(ctx); ok {
 			g.restore(kept)
+			close(g.restored)
 		}
 		g.keep.run(ctx, g)
 	})

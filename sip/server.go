@@ -142,6 +142,10 @@ func (s *Server) join() error {
 	return nil
 }
 
+// restoreTime is how long nothing is answered for the sake of what the store kept: a user with
+// terminals must not be told that there are none. A store that is away has no longer.
+const restoreTime = time.Second
+
 // Serve restores the bindings from the store and serves until ctx ends; then everything is
 // closed. The gateways keep what is open: registrations outlive a restart.
 func (s *Server) Serve(ctx context.Context) error {
@@ -151,6 +155,11 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer cancel()
 	for _, f := range append([]func(context.Context){s.registry.run}, s.background...) {
 		wg.Go(func() { f(ctx) })
+	}
+	select {
+	case <-s.registry.restored:
+	case <-time.After(restoreTime):
+	case <-ctx.Done():
 	}
 	return s.stack.serveAll(ctx)
 }
