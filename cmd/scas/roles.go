@@ -46,10 +46,11 @@ func (n *node) gate() *gate {
 // nowhere is the kernel and the tracer of a process that is no gateway.
 type nowhere struct{}
 
-// Subscribe, Unsubscribe and Leave do nothing; List is empty.
+// Subscribe, Unsubscribe, Leave and Rename do nothing; List is empty.
 func (nowhere) Subscribe(netip.Addr) error        { return nil }
 func (nowhere) Unsubscribe(netip.Addr) error      { return nil }
 func (nowhere) Leave(session.Terminal, time.Time) {}
+func (nowhere) Rename(string, time.Time)          {}
 func (nowhere) List() []session.Record            { return nil }
 
 // mirror admits the terminals that an application server in another process knows.
