@@ -33,10 +33,8 @@ func (s *site) stock(t *testing.T, kind peers.SIPKind, ns string) stockClient {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	gw := s.Addr(ns).As4()
-	gw[3] = 1
 	c, err := peers.StartSIPClient(t.Context(), peers.SIPConfig{
-		Kind: kind, AoR: bob, Password: clientSecret, Registrar: netip.AddrPortFrom(netip.AddrFrom4(gw), 5060),
+		Kind: kind, AoR: bob, Password: clientSecret, Registrar: netip.MustParseAddrPort(s.registrar(ns)),
 		Service: "sip:scas@ims.example", Local: s.Addr(ns), Start: s.Command, NS: ns, Dir: dir,
 	})
 	if err != nil {
