@@ -49,8 +49,9 @@ const (
 // terminalClient is the SIP half of a terminal, with all that it was sent.
 type terminalClient struct {
 	*sip.Client
-	mu  sync.Mutex
-	got []sip.Incoming
+	there func(func() error) error // runs something where its sockets live
+	mu    sync.Mutex
+	got   []sip.Incoming
 }
 
 // client opens the SIP half of a terminal, over UDP; it is not registered yet.
@@ -69,7 +70,7 @@ func (s *site) registrar(ns string) string {
 // clientOver is client with a proxy of its own.
 func (s *site) clientOver(t *testing.T, ns string, cfg sip.ClientConfig) *terminalClient {
 	t.Helper()
-	c := &terminalClient{}
+	c := &terminalClient{there: s.Host(ns).Do}
 	cfg.Local, cfg.Instance = netip.AddrPortFrom(s.Addr(ns), 0), "urn:uuid:00000000-0000-4000-8000-00000000000"+ns[len(ns)-1:]
 	cfg.UserAgent, cfg.Service = map[string]string{phone: "lab phone", tv: "lab tv"}[ns], "sip:scas@ims.example"
 	cfg.Received = func(in sip.Incoming) {
@@ -93,7 +94,7 @@ func (c *terminalClient) registers(t *testing.T) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), opening)
 	defer cancel()
-	err := c.Register(ctx)
+	err := c.there(func() error { return c.Register(ctx) }) // it connects, over TCP and TLS
 	if err != nil && !errors.As(err, new(*sip.StatusError)) {
 		t.Fatal(err)
 	}
