@@ -106,24 +106,13 @@ func (m *realMove) run(t *testing.T, r *realLab, film peers.Film) {
 
 // afterwards looks at the network and the target from 5 s after done.
 func (m *realMove) afterwards(t *testing.T, r *realLab, target *peers.Player) {
-	received := func() (packets uint64) {
-		err := r.Do(phone, func() error {
-			traffic, err := peers.NetDev("/proc/thread-self/net/dev", lab.UEIface)
-			packets = traffic.RxPackets
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return packets
-	}
 	quiet := m.transfer.Times.Ended.Add(5 * time.Second)
 	time.Sleep(time.Until(quiet)) // the moment the requirement names
-	before := received()
+	before := r.received(t, phone)
 	m.sessions = len(r.server.Sessions())
 	sending := r.server.Sending(r.Addr(phone))
 	time.Sleep(2 * time.Second) // the length of the count
-	m.strays = received() - before
+	m.strays = r.received(t, phone) - before
 	if len(sending) > 0 {
 		t.Errorf("the server still sends to the origin: %+v", sending)
 	}

@@ -91,3 +91,17 @@ func (r *realLab) play(t *testing.T, kind peers.Kind, transport, ns, url string)
 	})
 	return p
 }
+
+// received is how many packets a terminal was sent so far.
+func (s *site) received(t *testing.T, ns string) (packets uint64) {
+	t.Helper()
+	err := s.Do(ns, func() error {
+		traffic, err := peers.NetDev("/proc/thread-self/net/dev", lab.UEIface)
+		packets = traffic.RxPackets
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packets
+}

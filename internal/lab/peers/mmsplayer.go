@@ -46,7 +46,7 @@ type MMSPlayer struct {
 	libm *libmmsPlayer
 }
 
-// StartMMSPlayer starts one of MMSKinds; the scheme of the URL chooses the protocol, mmst or mmsh;
+// StartMMSPlayer starts one of MMSKinds, or FFplay; the scheme of the URL chooses the protocol, mmst or mmsh;
 // with mms Libmms tries MMSH first, as GStreamer does, the others MMST. cfg.Transport is not used.
 // Close ends it; ctx bounds only the start.
 func StartMMSPlayer(ctx context.Context, cfg PlayerConfig) (*MMSPlayer, error) {
@@ -56,16 +56,17 @@ func StartMMSPlayer(ctx context.Context, cfg PlayerConfig) (*MMSPlayer, error) {
 	cfg.Transport = ""
 	scheme, rest, _ := strings.Cut(cfg.URL, "://")
 	switch cfg.Kind {
-	case FFmpeg:
+	case FFmpeg, FFplay:
 		if scheme == "mms" {
-			cfg.URL = "mmst://" + rest // it has no protocol mms
+			cfg.URL = "mmst://" + rest // libavformat has no protocol mms
 		}
-		cfg.Args = append([]string{"-analyzeduration", "500000"}, cfg.Args...)
+		if cfg.Kind == FFmpeg {
+			cfg.Args = append([]string{"-analyzeduration", "500000"}, cfg.Args...)
+		}
 	case MPlayer:
 		if scheme == "mmsh" {
 			cfg.URL = "mmshttp://" + rest
 		}
-		cfg.Args = append([]string{"-nocache"}, cfg.Args...)
 	case VLC, Libmms:
 		p := &MMSPlayer{Player: &Player{cfg: cfg, news: newNews(), over: make(chan struct{})}}
 		if err := p.start(ctx); err != nil {
