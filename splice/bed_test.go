@@ -61,6 +61,22 @@ func (k *fakeKernel) TrimCut(p bpf.Proto, f bpf.Flow, long time.Duration) error 
 }
 func (k *fakeKernel) Copy(bpf.Flow) error { return nil }
 
+// takesFIN notes what a player answers to a forged FIN, when it has the server's bytes up to has.
+func (k *fakeKernel) takesFIN(s segment, has uint32) {
+	f := bpf.Flow{Terminal: s.to, Server: s.from}
+	k.do(func() {
+		st, ok := k.tcp[f]
+		if !ok || s.flags&flagFIN == 0 {
+			return
+		}
+		if s.seq == has {
+			has++
+		}
+		st.ToServer.NewestAck, st.ToServer.HaveAck = has, true
+		k.tcp[f] = st
+	})
+}
+
 func (k *fakeKernel) MediaStats(f bpf.Flow) (bpf.MediaStats, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -188,7 +204,7 @@ type fakeWire struct {
 	mu        sync.Mutex
 	datagrams []string
 	segments  []segment
-	forged    func(segment) // is called with each; nil: nothing is
+	forged    func(segment) // is called with each
 }
 
 func (w *fakeWire) datagram(from, to netip.AddrPort, b []byte) error {
@@ -202,9 +218,7 @@ func (w *fakeWire) forge(s segment) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.segments = append(w.segments, s)
-	if w.forged != nil {
-		w.forged(s)
-	}
+	w.forged(s)
 	return nil
 }
 
@@ -238,6 +252,7 @@ func newBed(t testing.TB, cfg Config) *bed {
 		t: t, k: newFakeKernel(), tr: newFakeTracer(), wire: &fakeWire{}, table: session.NewTable(),
 		conns: make(chan *net.TCPConn, 1024),
 	}
+	b.wire.forged = func(s segment) { b.k.takesFIN(s, s.seq) }
 	b.front, b.back = loopback(t), loopback(t)
 	b.server = b.back.Addr().(*net.TCPAddr).AddrPort()
 	s, err := New(cfg, b.k, b.tr, b.table, slog.New(slog.DiscardHandler))

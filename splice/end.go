@@ -20,6 +20,8 @@ const (
 	cleanCut    = 2 * time.Second        // media of a session that is gone: for what is on its way
 	tellFirst   = 150 * time.Millisecond // for a server to stop by itself: gst, live555 and VLC take 0.4 to 21 ms
 	finWait     = 2 * time.Second        // for both sides to answer our FIN
+	finRounds   = 6                      // a forged FIN may be lost, or lie before the end of what the player has
+	finGap      = 50 * time.Millisecond  // between two rounds; a delayed acknowledgement takes 40 ms
 	ephemeral   = 32768                  // first port of a connection of ours in the terminal's name
 	ephemeralTo = 60999
 )
@@ -165,9 +167,32 @@ func (x *ender) closeFlow() {
 	if st, ok := x.s.k.TCPStats(f); ok && !closed(st) && x.ctx.Err() == nil {
 		x.cutFlow(bpf.TCP, f, bpf.CutBoth, flowCut)
 		x.forge(rstToServer(f, st))
-		x.forge(finToTerminal(f, st, x.s.now()))
+		x.finPlayer(f)
 	}
 	x.flowClosed()
+}
+
+// finPlayer sends the player of a connection that is cut a FIN until it takes it. What came last
+// before the cut may not have been acknowledged yet: the first FIN lies before its end then, and
+// the player answers with what it has (RFC 9293 §3.10.7.4).
+func (x *ender) finPlayer(f bpf.Flow) {
+	for range finRounds {
+		st, ok := x.s.k.TCPStats(f)
+		if !ok || closed(st) {
+			return
+		}
+		fin := finToTerminal(f, st, x.s.now())
+		x.forge(fin)
+		taken := false
+		x.wait(finGap, func() bool {
+			st, ok = x.s.k.TCPStats(f)
+			taken = !ok || closed(st) || st.ToServer.NewestAck == fin.seq+1
+			return taken
+		})
+		if taken || x.ctx.Err() != nil {
+			return
+		}
+	}
 }
 
 func (x *ender) forge(s segment) {
