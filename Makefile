@@ -46,8 +46,8 @@ race: deps ## all tests with the race detector, root tests and real peers includ
 test-unit: ## the tests that need neither root nor other programs
 	$(GO) test $(PKGS)
 
-matrix: deps ## the moves between real players, with their figures
-	SCAS_PRIV=1 $(GO) test -count=1 -v -timeout 30m -run 'TestReal|TestMMS' ./cmd/scas
+matrix: deps ## the moves between real players, all of them, with their figures
+	SCAS_PRIV=1 SCAS_MATRIX=1 $(GO) test -count=1 -v -timeout 30m -run 'TestReal|TestMMS' ./cmd/scas
 
 cover: ## coverage of the unit tests
 	$(GO) test -coverprofile=$(BIN)/cover.out $(PKGS) && $(GO) tool cover -func=$(BIN)/cover.out | tail -1
