@@ -15,7 +15,7 @@ APT_BUILD := clang-16 llvm-16 gcc libc6-dev
 APT_PEERS := ffmpeg mpv mplayer vlc-bin vlc-plugin-base libmms-dev xvfb xdotool iproute2 util-linux python3 python3-gi \
              gir1.2-gst-rtsp-server-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base \
              gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav \
-             baresip-core linphone-cli
+             baresip-core linphone-cli kamailio
 APT_QEMU  := qemu-system-x86 cpio zstd xz-utils
 
 .DEFAULT_GOAL := help
@@ -61,8 +61,9 @@ fuzz: ## every fuzz target, one a core: those of the grammars for FUZZTIME (30s)
 test-kernels: deps ## the datapath's tests on Debian's kernel 6.1, in qemu
 	bpf/kernels.sh
 
-bench: build ## the figures of docs/bench: datapath, decoder, gateway against plain routing
+bench: deps build ## the figures of docs/bench: datapath, decoder, gateway against plain routing, SIP under load
 	$(GO) test -run '^$$' -bench . ./tracer ./tracer/rtsp ./splice
+	SCAS_PRIV=1 $(GO) test -run '^$$' -bench 'ThirdPartyRegister$$|Registrars' -benchtime 20000x ./sip
 	SCAS_PRIV=1 $(GO) test -run '^$$' -bench . ./bpf
 	SCAS_PRIV=1 $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 20m ./cmd/scas
 

@@ -29,10 +29,7 @@ const loadRate = 2000
 // It reports what was lost and repeated, the time to the answer, memory held afterwards, and
 // CPU of the whole process, generator included.
 func BenchmarkThirdPartyRegister(b *testing.B) {
-	cfg := baseConfig("127.0.0.1")
-	cfg.Listen = []string{"udp://127.0.0.1:0"}
-	cfg.Subscribers = []string{"*"}
-	cfg.RegEvent = false
+	cfg := loadConfig()
 	gate := &fakeGate{open: map[netip.Addr]session.Binding{}}
 	s, err := New(cfg, Deps{Store: NewMemory(), Gate: gate}, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -63,10 +60,7 @@ func BenchmarkThirdPartyRegister(b *testing.B) {
 
 // BenchmarkThirdPartyRegisterFlat is the same as fast as answers come, 64 under way.
 func BenchmarkThirdPartyRegisterFlat(b *testing.B) {
-	cfg := baseConfig("127.0.0.1")
-	cfg.Listen = []string{"udp://127.0.0.1:0"}
-	cfg.Subscribers = []string{"*"}
-	cfg.RegEvent = false
+	cfg := loadConfig()
 	s, err := New(cfg, Deps{Store: NewMemory()}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
@@ -83,6 +77,15 @@ func BenchmarkThirdPartyRegisterFlat(b *testing.B) {
 	if g.lost > 0 {
 		b.Errorf("%d of %d lost", g.lost, b.N)
 	}
+}
+
+// loadConfig is a server that any core on loopback may tell of any user.
+func loadConfig() Config {
+	cfg := baseConfig("127.0.0.1")
+	cfg.Listen = []string{"udp://127.0.0.1:0"}
+	cfg.Subscribers = []string{"*"}
+	cfg.RegEvent = false
+	return cfg
 }
 
 // serveBench serves until the returned function is called.
