@@ -3,6 +3,7 @@ package splice
 import (
 	"time"
 
+	"scas/bpf"
 	"scas/tracer/mms"
 )
 
@@ -79,7 +80,12 @@ func (mmsh) end(x *ender, r *relay) {
 		}
 	})
 	x.await(r, told, boundaryWait)
-	x.finish(r)
+	r.finish(finWait)
+	x.wait(finWait, func() bool { return isDone(r.gone) || r.ended[bpf.ToServer].Load() })
+	if r.ended[bpf.ToServer].Load() {
+		r.abort() // servers go on sending behind a FIN
+	}
+	x.wait(finWait, func() bool { return isDone(r.gone) })
 }
 
 // talk returns what is spoken on the relay of the control connection, nil when there is none.

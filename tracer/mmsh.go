@@ -3,7 +3,6 @@ package tracer
 import (
 	"bytes"
 	"errors"
-	"net/url"
 	"time"
 
 	"scas/bpf"
@@ -20,7 +19,8 @@ type mmshDialogue struct {
 	c *conn
 
 	pending []mmshAsked // requests without reply
-	s       *sess       // that of the newest Play or Describe
+	s       *sess       // that of the newest Play or Describe with an answer
+	back    *sess       // that which the newest request is for
 	body    bodyKind
 	begun   mmshAsked // request of a body that begins
 	reply   mms.Head  // to it
@@ -140,9 +140,9 @@ func (x *mmshDialogue) up(h *half, b []byte, at time.Time) []byte {
 		x.d.turns++
 		x.pending = append(x.pending, mmshAsked{kept, x.d.turns})
 		x.asked = true
-		if s := x.named(kept); s != nil {
-			s.film.left = time.Time{} // it is back
-			s.touched = at
+		if x.back = x.named(kept); x.back != nil {
+			x.back.film.left = time.Time{}
+			x.back.touched = at
 		}
 	}
 	return nil
@@ -297,43 +297,6 @@ func (x *mmshDialogue) playing(ask mms.Pragma, at time.Time) {
 	x.d.changed(s, at)
 }
 
-// key returns what makes the requests of a player one session.
-func (x *mmshDialogue) key(req mms.Head) sessKey {
-	p := req.Pragma()
-	return sessKey{x.c.flow.Terminal.Addr(), x.c.flow.Server, "mmsh " + clip(p.ClientGUID, maxName) + " " + clip(req.Target(), maxURL)}
-}
-
-func (x *mmshDialogue) named(req mms.Head) *sess {
-	if s, ok := x.d.sessions[x.key(req)]; ok && s.film != nil {
-		return s
-	}
-	return nil
-}
-
-// opened opens the session of a first Describe or Play.
-func (x *mmshDialogue) opened(req mms.Head, at time.Time) *sess {
-	d, c := x.d, x.c
-	if len(d.sessions) >= maxSessions {
-		d.stats.Refused++
-		return nil
-	}
-	c.userAgent = clip(req.Get("User-Agent"), maxName)
-	s := d.fresh(c, at)
-	s.film = &film{path: clip(req.Target(), maxURL), player: playerOfMMSH(req)}
-	s.rec.Protocol, s.rec.Transport = session.MMSH, session.HTTP
-	s.key = x.key(req)
-	s.timeout, s.version = mmstTimeout, ""
-	target := clip(req.Target(), maxURL)
-	if u, err := url.Parse(target); err == nil && u.Host != "" { // as to a proxy
-		target = u.RequestURI()
-	}
-	where := mms.URL("mmsh", hostURL(clip(req.Get("Host"), maxName), c.flow.Server, 80), target)
-	s.rec.URL, s.base = session.Ptr(where), where
-	s.profile = profileOf(d.cfg.Profiles, c.userAgent)
-	d.sessions[s.key] = s
-	return s
-}
-
 // chunk reads a chunk of a framed reply.
 func (x *mmshDialogue) chunk(b []byte, at time.Time) (int, error) {
 	c, n, err := mms.NextChunk(b)
@@ -371,20 +334,4 @@ func (x *mmshDialogue) chunk(b []byte, at time.Time) (int, error) {
 // tail looks for the newest media packet.
 func (x *mmshDialogue) tail(b []byte, at time.Time) bool {
 	return x.s != nil && x.played && x.s.control == x.c.flow && x.d.sample(x.s, b, true, at)
-}
-
-// closed: the film is over, or the player seeks, or it left.
-func (x *mmshDialogue) closed(_ bpf.Dir, _ bool, at time.Time) { x.leave(at) }
-
-func (x *mmshDialogue) forgotten(at time.Time) { x.leave(at) }
-
-func (x *mmshDialogue) leave(at time.Time) {
-	s := x.s
-	switch {
-	case s == nil || s.control != x.c.flow || s.rec.State == session.Ended:
-	case !s.film.over.IsZero():
-		x.d.end(s, at)
-	case s.film.left.IsZero():
-		s.film.left = at
-	}
 }

@@ -102,3 +102,28 @@ func TestMMSHMoved(t *testing.T) {
 		t.Errorf("on another connection it is %s", r.State)
 	}
 }
+
+// TestMMSHRefused: a Describe that is followed by no Play the server grants leaves no session.
+func TestMMSHRefused(t *testing.T) {
+	at := time.Unix(1000, 0)
+	d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
+	describe, play := mmshConnOf(d, 5001), mmshConnOf(d, 5002)
+	hangUp := func(c mmshConn) {
+		d.StreamClosed(c.f, bpf.ToTerminal, at)
+		d.StreamClosed(c.f, bpf.ToServer, at)
+	}
+	d.Stream(describe.f, bpf.ToServer, []byte("GET /clip.asf HTTP/1.0\r\nUser-Agent: NSPlayer/4.1\r\nHost: h\r\nPragma: xClientGUID={a}\r\n\r\n"), at)
+	d.Stream(describe.f, bpf.ToTerminal, mms.AppendDataChunk([]byte(goodPlay), 'H', mms.Data{Flags: mms.FlagMore}, []byte{1}), at)
+	hangUp(describe)
+	play.ask(0, 0, at)
+	d.Tick(at.Add(returnFor + time.Second))
+	if s := newest(d); s == nil || s.rec.State != session.Setup {
+		t.Fatal("ended while the server thinks")
+	}
+	d.Stream(play.f, bpf.ToTerminal, []byte("HTTP/1.0 503 Busy\r\nContent-Length: 0\r\n\r\n"), at)
+	hangUp(play)
+	d.Tick(at.Add(2*returnFor + 2*time.Second))
+	if len(d.sessions) != 0 {
+		t.Error("the session stays")
+	}
+}
