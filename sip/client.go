@@ -95,6 +95,9 @@ type challenge struct {
 	count int
 }
 
+// opening is how long opening a socket may take on a busy machine.
+const opening = 10 * time.Second
+
 // NewClient opens the sockets of a terminal. Nothing is sent before Register. The caller must
 // Close it.
 func NewClient(cfg ClientConfig) (*Client, error) {
@@ -249,24 +252,14 @@ func (c *Client) open() error {
 	}
 	if pc != nil {
 		c.wg.Go(func() { _ = srv.ServeUDP(pc) }) // ends when the socket is closed
-		return c.served()
+		ctx, cancel := context.WithTimeout(c.ctx, opening)
+		defer cancel()
+		return served(ctx, c.ua, c.local)
 	}
 	if ln != nil {
 		c.wg.Go(func() { _ = srv.ServeTCP(ln) })
 	}
 	return nil
-}
-
-// served waits until sipgo knows the socket: a request before that would want one of its own on
-// the same port.
-func (c *Client) served() error {
-	for range 2000 {
-		if _, err := c.ua.TransportLayer().GetConnection(c.network, c.local.String()); err == nil {
-			return nil
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return errors.New("socket is not served")
 }
 
 // keepAlive keeps the connection to the proxy from being closed as idle (RFC 5626 §3.5.1).

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/emiago/sipgo"
 	gosip "github.com/emiago/sipgo/sip"
@@ -134,6 +135,23 @@ func (l *listener) serve() error {
 	}
 }
 
+// served waits until sipgo reads a UDP socket of ours. A request before that, or while packetConn
+// begins a new round, would want a socket of its own on the same port, and fail.
+func served(ctx context.Context, ua *sipgo.UserAgent, local netip.AddrPort) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := ua.TransportLayer().GetConnection("udp", local.String()); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("socket is not served: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
 func (l *listener) close() {
 	if l.ua != nil {
 		_ = l.ua.Close()
@@ -148,6 +166,11 @@ func (l *listener) close() {
 
 // do sends a request through sipgo and waits for the final response.
 func (l *listener) do(ctx context.Context, req *gosip.Request) (*gosip.Response, error) {
+	if l.network == "udp" {
+		if err := served(ctx, l.ua, l.local); err != nil {
+			return nil, err
+		}
+	}
 	return l.cli.Do(ctx, req)
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,6 +43,35 @@ func plainServer(t *testing.T, core *wirePeer, change func(cfg *Config), handler
 func rawOf(method string, id int) string {
 	return fmt.Sprintf("%s sip:scas@ims.test SIP/2.0\r\nVia: SIP/2.0/UDP h;rport;branch=z9hG4bK%s%d\r\nMax-Forwards: 70\r\n"+
 		"From: <sip:a@ims.test>;tag=1\r\nTo: <sip:scas@ims.test>\r\nCall-ID: c%d\r\nCSeq: 1 %s\r\nContent-Length: 0\r\n\r\n", method, newToken(4), id, id, method)
+}
+
+// What is sent before the sockets are read, or while they begin anew, is sent when they are.
+func TestSentEarly(t *testing.T) {
+	peer := newWirePeer(t, loopback())
+	peer.answers(func(r *gosip.Request) *gosip.Response { return gosip.NewResponseFromRequest(r, 200, "OK", nil) })
+	cfg := baseConfig(peer.ip)
+	cfg.RegEvent, cfg.Limits.Peers = false, 1 // a new round for every packet
+	s, err := New(cfg, Deps{}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var sent, serving sync.WaitGroup
+	for i := range 20 {
+		sent.Go(func() {
+			if res, err := s.stack.send(ctx, s.stack.newRequest("OPTIONS", target{URI: "sip:x@" + peer.ip})); err != nil || res.StatusCode != 200 {
+				t.Errorf("%d: %v, %v", i, res, err)
+			}
+		})
+	}
+	serving.Go(func() {
+		if err := s.Serve(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	sent.Wait()
+	cancel()
+	serving.Wait()
 }
 
 // TestHandlerPanics: a handler that panics costs its request, not the process.
