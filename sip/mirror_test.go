@@ -158,6 +158,23 @@ func TestStoreReturns(t *testing.T) {
 	}
 	store.back <- struct{}{}
 	until(t, "stored again", func() bool { return names(t, store) == "10.0.0.1 tv" })
+
+	o := &orders{store: store, users: map[string]*user{"sip:a@x": newUser("sip:a@x"), "sip:b@x": newUser("sip:b@x"), "sip:c@x": newUser("sip:c@x")},
+		kept: map[string]session.User{"sip:d@x": {AoR: "sip:d@x", Auto: true}}}
+	o.users["sip:a@x"].settings.Names["k"] = "tv"
+	o.users["sip:b@x"].settings.Auto = true
+	if err := store.PutUser(ctx, session.User{AoR: "sip:b@x"}); err != nil { // not lost
+		t.Fatal(err)
+	}
+	wait, back := make(chan struct{}), make(chan struct{})
+	go func() { defer close(wait); o.refill(ctx, back) }()
+	back <- struct{}{}
+	until(t, "settings", func() bool { all, err := store.Users(ctx); return err == nil && len(all) == 3 })
+	cancel()
+	<-wait
+	if all, err := store.Users(t.Context()); err != nil || slices.ContainsFunc(all, func(u session.User) bool { return u.AoR == "sip:b@x" && u.Auto }) {
+		t.Errorf("%v %+v", err, all)
+	}
 }
 
 // TestRestoredFirst: nothing is answered before it is known who is registered, unless the store

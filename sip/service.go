@@ -2,6 +2,8 @@ package sip
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"scas/session"
@@ -43,6 +45,9 @@ func (o *orders) run(ctx context.Context) {
 	o.restore(ctx)
 	o.wg.Go(func() { o.watch(ctx) })
 	o.wg.Go(func() { o.follow(ctx) })
+	if r, ok := o.store.(returning); ok {
+		o.wg.Go(func() { o.refill(ctx, r.Returned(ctx)) })
+	}
 	if o.presence != nil {
 		o.wg.Go(func() { o.presence.run(ctx) })
 	}
@@ -78,6 +83,50 @@ func (o *orders) restore(ctx context.Context) {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// refill gives a store that came back the settings that it has lost, until ctx ends.
+func (o *orders) refill(ctx context.Context, returned <-chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-returned:
+		}
+		there, err := o.store.Users(ctx)
+		if err != nil {
+			continue // it is away again
+		}
+		for _, lost := range o.chosen(there) {
+			if err := o.store.PutUser(ctx, lost); err != nil {
+				o.count.add("store_failed")
+			}
+		}
+	}
+}
+
+// chosen returns what users chose, but for those that are there.
+func (o *orders) chosen(there []session.User) (all []session.User) {
+	known := map[string]bool{}
+	for _, u := range there {
+		known[u.AoR] = true
+	}
+	o.mu.Lock()
+	users := slices.Collect(maps.Values(o.users))
+	for aor, kept := range o.kept {
+		if !known[aor] {
+			all = append(all, kept.Clone())
+		}
+	}
+	o.mu.Unlock()
+	for _, u := range users {
+		u.mu.Lock()
+		if s := u.settings; !known[u.aor] && (s.Auto || len(s.Names)+len(s.Forms) > 0) {
+			all = append(all, s.Clone())
+		}
+		u.mu.Unlock()
+	}
+	return all
 }
 
 // late gives settings to users that asked for something before the store was read; what they

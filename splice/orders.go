@@ -142,7 +142,7 @@ func (s *Splicer) begin(o session.Order, d tracer.Detail) (session.Transfer, err
 		return session.Transfer{}, fmt.Errorf("arm target: %w", err)
 	}
 	s.orders++
-	m := newMove(s, fmt.Sprintf("t%011x%04x", now.UnixMilli(), uint16(s.orders)), key, o, d, now)
+	m := newMove(s, fmt.Sprintf("t%011x%04x%s", now.UnixMilli(), uint16(s.orders), s.cfg.Suffix), key, o, d, now)
 	s.moves[m.id] = m
 	s.targets[key] = m
 	s.table.PutTransfer(m.t)

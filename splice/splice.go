@@ -88,6 +88,8 @@ type Config struct {
 	Drain         time.Duration // least time the origin's player gets to end by itself; default 3 s
 	Dial          time.Duration // longest time a server may take to accept a connection; default 5 s
 
+	Suffix string // of the ids of transfers: tells those of this gateway from those of others; default none
+
 	// AoR returns the user of a terminal; ok is false for an address that is no terminal. nil:
 	// every address is taken, and of no user.
 	AoR func(netip.Addr) (aor string, ok bool)

@@ -36,12 +36,15 @@ func newDoctor(e *env) *cobra.Command {
 			"Changes nothing. Exit code 1 when something is missing without which nothing works.",
 		Args: args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			found := probeKernel()
-			more, err := probeConfig(e, &f)
+			more, watches, err := probeConfig(e, &f)
 			if err != nil {
 				return err
 			}
-			return report(e, append(found, more...), out)
+			found := []finding{}
+			if watches {
+				found = probeKernel()
+			}
+			return report(e, append(found, more...), watches, out)
 		},
 	}
 	f.flags(cmd)
@@ -49,7 +52,11 @@ func newDoctor(e *env) *cobra.Command {
 	return cmd
 }
 
-func report(e *env, found []finding, out output) error {
+func report(e *env, found []finding, watches bool, out output) error {
+	what := "application server"
+	if watches {
+		what = "gateway"
+	}
 	missing := 0
 	for _, x := range found {
 		if x.Required && !x.OK {
@@ -69,10 +76,10 @@ func report(e *env, found []finding, out output) error {
 		}
 	}
 	if missing > 0 {
-		return fmt.Errorf("%d of %d things that the gateway needs are missing", missing, len(found))
+		return fmt.Errorf("%d of %d things that the %s needs are missing", missing, len(found), what)
 	}
 	if !out.json() {
-		fmt.Fprintln(e.stdout, "The gateway can run here.")
+		fmt.Fprintf(e.stdout, "The %s can run here.\n", what)
 	}
 	return nil
 }
@@ -104,22 +111,22 @@ func probeKernel() []finding {
 	return found
 }
 
-// probeConfig looks at what the configuration names. Without a file at the default place it
-// says so and leaves it at that.
-func probeConfig(e *env, f *configFlags) ([]finding, error) {
+// probeConfig looks at what the configuration names, and says whether it is that of a gateway.
+// Without a file at the default place it says so and leaves it at that.
+func probeConfig(e *env, f *configFlags) (found []finding, watches bool, err error) {
 	file := f.sources(e).file
 	c, err := loadConfig(e, f.sources(e))
 	var ce *configError
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && file == defaultConfigFile:
 		return []finding{{Name: "config", Detail: "there is no " + file,
-			Hint: "copy scas.example.yaml there and name your interfaces and users, or name another file with -c"}}, nil
+			Hint: "copy scas.example.yaml there and name your interfaces and users, or name another file with -c"}}, true, nil
 	case errors.As(err, &ce):
-		return []finding{{Name: "config", Required: true, Detail: strings.ReplaceAll(ce.Error(), "\n", "; "), Hint: "mend the file; scas config check says when it is good"}}, nil
+		return []finding{{Name: "config", Required: true, Detail: strings.ReplaceAll(ce.Error(), "\n", "; "), Hint: "mend the file; scas config check says when it is good"}}, true, nil
 	case err != nil:
-		return nil, err
+		return nil, true, err
 	}
-	found := []finding{{Name: "config", Required: true, OK: true, Detail: file}}
+	found = []finding{{Name: "config", Required: true, OK: true, Detail: file}}
 	for _, name := range c.Gateway.LAN {
 		found = append(found, probeInterface("lan", name, families(c))...)
 	}
@@ -127,13 +134,14 @@ func probeConfig(e *env, f *configFlags) ([]finding, error) {
 		found = append(found, probeInterface("wan", name, families(c))...)
 	}
 	found = append(found, probeListen(c)...)
-	if c.State.Dir != "" {
+	if c.State.Dir != "" && (c.watches() || !c.shared()) {
 		found = append(found, probeDir("state_dir", c.State.Dir))
 	}
-	if len(c.Subscribers)+len(c.SIP.Users) == 0 {
+	found = append(found, probeStore(c.State.Servers)...)
+	if len(c.Subscribers)+len(c.SIP.Users) == 0 && (c.SIP.on || !c.shared()) {
 		found = append(found, finding{Name: "subscribers", Detail: "no terminal is enrolled", Hint: "name users and terminals under subscribers: nobody else is watched"})
 	}
-	return found, nil
+	return found, c.watches(), nil
 }
 
 // families returns the address families of the configured terminals.

@@ -122,6 +122,7 @@ func (n *node) openTracer() error {
 
 func (n *node) openSplicer() (err error) {
 	cfg := splice.DefaultConfig()
+	cfg.Suffix = shortName(n.cfg.Node)
 	cfg.Mark, cfg.Upstream, cfg.IPv6Prefix = n.cfg.Gateway.Mark, splice.Upstream(n.cfg.Gateway.Upstream), n.cfg.Gateway.IPv6Prefix
 	t := n.cfg.Transfer
 	cfg.Overlap, cfg.Settle, cfg.OfferTimeout, cfg.AttachTimeout = t.Overlap, t.Settle, t.OfferTimeout, t.AttachTimeout
@@ -147,7 +148,7 @@ func (n *node) openAPI() (err error) {
 	case n.server != nil:
 		who.bindings = n.server.Terminals
 	case n.mirror != nil:
-		who.bindings = n.mirror.Terminals
+		who.bindings, who.static = n.mirror.Terminals, true
 	}
 	src := admin.Sources{
 		Sessions: fresh{all}, Table: all, Terminals: who, Mover: all, Counters: n.counters, Ready: n.isReady,

@@ -123,6 +123,7 @@ type terminals struct {
 	*directory
 	sessions interface{ List() []session.Record }
 	bindings func() []session.Binding // of the application server, static ones as well; nil: there is none
+	static   bool                     // it does not know those of this configuration
 }
 
 // Terminals returns the enrolled terminals; one is active while it plays.
@@ -154,8 +155,15 @@ func (t terminals) known() []admin.Terminal {
 	}
 	all := t.bindings()
 	out := make([]admin.Terminal, 0, len(all))
+	taken := map[netip.Prefix]bool{}
 	for _, b := range all {
 		out = append(out, shownBinding(b))
+		if b.IP.IsValid() {
+			taken[t.place(b.IP)] = true
+		}
+	}
+	if t.static {
+		out = append(out, slices.DeleteFunc(t.configured(), func(x admin.Terminal) bool { return taken[t.place(x.IP)] })...)
 	}
 	return out
 }
