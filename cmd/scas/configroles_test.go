@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -63,6 +65,19 @@ func TestRolesErrors(t *testing.T) {
 		}
 		if err != nil && strings.Contains(err.Error(), "u:p@") {
 			t.Errorf("%s: tells a password: %v", name, err)
+		}
+	}
+}
+
+// The files of deploy/two-processes are right.
+func TestDeployedRoles(t *testing.T) {
+	for name, watches := range map[string]bool{"gateway.yaml": true, "as.yaml": false} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "two-processes", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := load(t, string(text), nil); err != nil || c.watches() != watches || c.SIP.on == watches || !c.shared() {
+			t.Errorf("%s: %v %+v", name, err, c.Roles)
 		}
 	}
 }

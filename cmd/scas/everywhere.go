@@ -6,20 +6,20 @@ import (
 	"errors"
 	"slices"
 
+	"scas/admin"
 	"scas/session"
 	"scas/session/kv"
-	"scas/splice"
+	"scas/sip"
 )
 
 // everywhere is all that this process sees and can order: the sessions and transfers of the
 // gateway that it is, those of the gateways in other processes, or both.
 type everywhere struct {
 	table   *session.Table   // of the gateway here; nil: it is none
-	live    liveSessions     // the same with positions of the moment
-	splicer *splice.Splicer  // carries out its orders
-	others  *session.Table   // of the gateways in other processes; nil: none count
-	remote  *kv.Remote       // with positions of the moment, and for orders
-	tables  []*session.Table // both
+	live    admin.Sessions   // the same with positions of the moment
+	splicer sip.Mover        // carries out its orders
+	remote  *kv.Remote       // the gateways in other processes; nil: none count
+	tables  []*session.Table // of both
 }
 
 func (n *node) all() *everywhere {
@@ -29,8 +29,8 @@ func (n *node) all() *everywhere {
 		all.tables = append(all.tables, n.table)
 	}
 	if n.remote != nil {
-		all.others, all.remote = n.remote.Table(), n.remote
-		all.tables = append(all.tables, all.others)
+		all.remote = n.remote
+		all.tables = append(all.tables, n.remote.Table())
 	}
 	return all
 }
