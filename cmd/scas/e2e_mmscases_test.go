@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,10 +25,12 @@ func TestMMSCases(t *testing.T) {
 		{name: "server takes no notice of the position", server: lab.MMSConfig{IgnorePosition: true}, check: (*mmsCase).startsAnew},
 		{name: "replies in two segments", server: lab.MMSConfig{SplitReplies: true}, target: lab.MMSMPlayer(), check: (*mmsCase).goesOn},
 		{name: "the viewer's own start and seek", target: lab.MMSVLC(), ownStart: 60 * time.Second, check: (*mmsCase).viewersOwn},
+		{name: "UDP is refused", udp: true, target: lab.MMSWindows(), check: (*mmsCase).overTCP},
+		{name: "UDP is refused, steered always", udp: true, steer: "always", target: lab.MMSWindows(), check: (*mmsCase).overTCP},
 		{name: "refused", refuse: "OpenFile", status: 0xC00D000F, check: (*mmsCase).refused},
 		{name: "refused over HTTP", http: true, refuse: "Play", status: 503, check: (*mmsCase).refused},
 	}
-	together(t, 4, cases, func(c *mmsCase) string { return c.name }, func(t *testing.T, c *mmsCase) { c.run(t) })
+	together(t, 6, cases, func(c *mmsCase) string { return c.name }, func(t *testing.T, c *mmsCase) { c.run(t) })
 }
 
 // mmsCase is one move that is not as usual.
@@ -36,6 +39,8 @@ type mmsCase struct {
 	server   lab.MMSConfig
 	target   lab.MMSPlayerConfig
 	http     bool
+	udp      bool          // both players ask for media over UDP first
+	steer    string        // default transfer
 	ownStart time.Duration // of the target
 	refuse   string        // what the server refuses the target
 	status   int
@@ -49,14 +54,16 @@ type mmsCase struct {
 }
 
 func (c *mmsCase) run(t *testing.T) {
-	c.gw = newSite(t, siteConfig{})
+	c.gw = newSite(t, siteConfig{steer: c.steer})
 	c.film = c.gw.mmsFilm(t, c.server)
 	c.gw.serve(t)
 	c.url = c.gw.mmsURL("mms", "a%20film.asf") // players differ in what they make of it
 	if c.http {
 		c.url = c.gw.mmsURL("mmsh", "film.asf")
 	}
-	c.from = c.gw.playMMS(t, phone, lab.MMSLibmms(), c.url)
+	from := lab.MMSLibmms()
+	from.TCPAfter, c.target.TCPAfter = true, true
+	c.from = c.gw.playMMS(t, phone, from, c.opens(c.url))
 	first := wait(t, c.from.Player, "at all", func(lab.Picture) bool { return true })
 	reach(t, c.from.Player, first.NPT+8*time.Second)
 	c.gw.shown(t, c.url)
@@ -64,7 +71,7 @@ func (c *mmsCase) run(t *testing.T) {
 	if c.refuse != "" {
 		c.film.Refuse(c.refuse, c.status, 1)
 	}
-	c.target.Start, c.target.Host, c.target.URL = c.ownStart, c.gw.Host(tv), c.transfer.URL
+	c.target.Start, c.target.Host, c.target.URL = c.ownStart, c.gw.Host(tv), c.opens(c.transfer.URL)
 	var err error
 	c.to, err = lab.PlayMMS(t.Context(), c.target)
 	if err == nil {
@@ -78,6 +85,14 @@ func (c *mmsCase) run(t *testing.T) {
 	}
 	c.transfer = c.gw.outcome(t, c.transfer.ID)
 	c.check(c, t)
+}
+
+// opens returns what a player opens.
+func (c *mmsCase) opens(url string) string {
+	if c.udp {
+		return strings.Replace(url, "mms:", "mmsu:", 1)
+	}
+	return url
 }
 
 // done fails the test when the film did not move.
@@ -120,6 +135,19 @@ func (c *mmsCase) goesOn(t *testing.T) {
 	first, x := c.done(t), c.transfer
 	if x.Position == nil || first.NPT.Seconds() > *x.Position+picture.Seconds() || first.NPT < time.Second {
 		t.Errorf("asked for %v, first picture %v", orNaN(x.Position), first.NPT)
+	}
+}
+
+// overTCP: who asks for media over UDP is refused as MS-MMSP says, goes on over TCP, and is shown so.
+// A watched origin is refused by the lab's server.
+func (c *mmsCase) overTCP(t *testing.T) {
+	c.goesOn(t)
+	want := map[string]int{"": 1, "always": 2}[c.steer]
+	if n := c.gw.counter(t, "scas_splice_funnels_refused_total"); n != want {
+		t.Errorf("%d funnels refused, want %d", n, want)
+	}
+	if r := c.gw.one(t, c.url); r.Protocol != session.MMS || r.Transport != session.TCP {
+		t.Errorf("shown as %s over %s", r.Protocol, r.Transport)
 	}
 }
 
