@@ -10,17 +10,19 @@ import (
 const (
 	stopWait     = 2 * time.Second // for the server's answer to a StopPlaying of ours
 	boundaryWait = time.Second     // for the end of the packet under way
+	fillWait     = 5 * time.Second // for a player to take many empty packets
 )
 
-// end: a player is told that the film is over, and its connection is closed: all but ffmpeg end
-// cleanly then. A watched one whose packets' ends cannot be found out is told nothing; its
-// connection is closed as it is. What the players do (docs/mms.md):
+// end: a player is told that the film is over, and its connection is closed; libavformat gets as
+// many packets as it waits for before. A watched one whose packets' ends cannot be found out is
+// told nothing; its connection is closed as it is. What the players do (docs/mms.md):
 //
-//	            EndOfStream and FIN        FIN alone
-//	ffmpeg      reads errors for ever      reads errors for ever
-//	libmms      end of film                end of film
-//	VLC         end of film                MMST: stands still on its last picture
-//	MPlayer     exits                      exits, with a read error
+//	            EndOfStream and FIN             FIN, or RST, alone
+//	ffmpeg      reads errors for ever, but      reads errors for ever
+//	            ends with its last packet
+//	libmms      end of film                     end of film
+//	VLC         end of film                     MMST: stands still on its last picture
+//	MPlayer     exits                           exits, with a read error
 func (mmst) end(x *ender, r *relay) {
 	t, ok := x.talk(r).(*mmstTalk)
 	switch {
@@ -38,7 +40,7 @@ func (mmst) end(x *ender, r *relay) {
 	default:
 	}
 	told := make(chan struct{})
-	r.down.do(func() { t.server.endMedia(said.incarnation, told) })
+	r.down.do(func() { t.server.endMedia(said.incarnation, x.fill(mostFill), told) })
 	x.s.count.stops.Add(1)
 	x.viewerSays(t, &mms.StopPlaying{OpenFileID: said.openFile, PlayIncarnation: said.incarnation})
 	if !x.await(r, t.stopped, stopWait) {
@@ -46,6 +48,9 @@ func (mmst) end(x *ender, r *relay) {
 	}
 	if !t.now().closed {
 		x.await(r, x.viewerSays(t, &mms.CloseFile{PlayIncarnation: 1, OpenFileID: said.openFile}), boundaryWait)
+	}
+	if x.fill(mostFill) > 0 {
+		x.await(r, told, fillWait)
 	}
 	x.await(r, told, boundaryWait)
 	x.finish(r)

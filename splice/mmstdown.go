@@ -125,12 +125,13 @@ func (w *mmstDown) refuse(refused string) {
 	}
 }
 
-// endMedia tells the player at the next boundary that the film is over, and throws all else
-// away from there on. It runs in the direction's goroutine.
-func (w *mmstDown) endMedia(incarnation uint32, done chan<- struct{}) {
+// endMedia tells the player at the next boundary that the film is over, behind so many empty
+// packets, and throws all else away from there on. It runs in the direction's goroutine.
+func (w *mmstDown) endMedia(incarnation uint32, fill int, done chan<- struct{}) {
 	w.t.down.discard = true
 	w.r.s.count.streamsEnded.Add(1)
 	_ = w.t.down.put(func() []byte {
-		return mms.Append(nil, mms.Stamp{Seq: w.serial.own()}, &mms.ReportEndOfStream{PlayIncarnation: incarnation})
+		b := filler(uint8(incarnation), fill)
+		return mms.Append(b, mms.Stamp{Seq: w.serial.own()}, &mms.ReportEndOfStream{PlayIncarnation: incarnation})
 	}, done) // a terminal that takes nothing more has what it needs
 }

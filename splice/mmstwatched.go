@@ -1,6 +1,7 @@
 package splice
 
 import (
+	"slices"
 	"time"
 
 	"scas/bpf"
@@ -34,6 +35,8 @@ func (x *ender) endOfStream() bool {
 	if st, ok := x.s.k.TCPStats(f); !ok || closed(st) || !st.ToServer.HaveAck {
 		return false
 	}
+	words := mms.Append(filler(uint8(m.PlayIncarnation), x.fill(mostWatchedFill)), mms.Stamp{Seq: m.ToViewerSeq + 1},
+		&mms.ReportEndOfStream{PlayIncarnation: m.PlayIncarnation})
 	tap := newFilmTap()
 	defer x.s.t.Tap(f, tap.add)()
 	if x.s.k.Copy(f) != nil {
@@ -49,8 +52,8 @@ func (x *ender) endOfStream() bool {
 		if m.HaveBoundary {
 			known = &m.Boundary
 		}
-		if to, found := boundary(m.Media, from, b, at, known); found && room(st) >= int(to-at)+lastMost {
-			return x.lastWords(f, at, b[min(int(at-from), len(b)):][:to-at])
+		if to, found := boundary(m.Media, from, b, at, known); found && room(st) >= int(to-at)+len(words) {
+			return x.lastWords(f, at, append(slices.Clone(b[min(int(at-from), len(b)):][:to-at]), words...))
 		}
 		if time.Since(asked) >= filmAsk {
 			asked = time.Now()
@@ -64,9 +67,6 @@ func (x *ender) endOfStream() bool {
 	}
 	return false
 }
-
-// lastMost is more than an EndOfStream takes.
-const lastMost = 64
 
 func closed(st bpf.TCPStats) bool { return st.ToServer.FIN || st.ToServer.RST || st.ToTerminal.RST }
 
@@ -106,16 +106,14 @@ func room(st bpf.TCPStats) int {
 }
 
 // lastWords ends both sides of a watched film: RST to the server; to the player, from sequence
-// number at on, the rest of a packet, EndOfStream and FIN.
-func (x *ender) lastWords(f bpf.Flow, at uint32, rest []byte) bool {
+// number at on, b and FIN.
+func (x *ender) lastWords(f bpf.Flow, at uint32, b []byte) bool {
 	x.cutFlow(bpf.TCP, f, bpf.CutBoth, flowCut)
 	st, ok := x.s.k.TCPStats(f)
 	if !ok {
 		return false
 	}
 	x.forge(rstToServer(f, st))
-	m := x.d.MMS
-	b := mms.Append(append([]byte(nil), rest...), mms.Stamp{Seq: m.ToViewerSeq + 1}, &mms.ReportEndOfStream{PlayIncarnation: m.PlayIncarnation})
 	all := lastToTerminal(f, st, x.s.now(), at, b)
 	told := false
 	for range lastRounds {

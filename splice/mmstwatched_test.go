@@ -95,6 +95,36 @@ func TestFilmTap(t *testing.T) {
 	}
 }
 
+// What fills a film up is read as its packets, and holds nothing.
+func TestFiller(t *testing.T) {
+	b := filler(9, 3)
+	for range 3 {
+		u, n, err := mms.Next(b, mms.ToViewer)
+		if err != nil || u.Kind != mms.KindData || u.Data.Incarnation != 9 {
+			t.Fatalf("%+v: %v", u, err)
+		}
+		if p, err := mms.ParsePacket(u.Payload); err != nil || p.Timed {
+			t.Errorf("%+v: %v", p, err)
+		}
+		b = b[n:]
+	}
+	if len(b) != 0 {
+		t.Errorf("%d bytes left", len(b))
+	}
+	for _, tt := range []struct {
+		m    *tracer.MMSDetail
+		want int
+	}{
+		{nil, 0}, {&tracer.MMSDetail{Packets: 5}, 0}, {&tracer.MMSDetail{Counts: true}, 0},
+		{&tracer.MMSDetail{Counts: true, Packets: 100}, 100}, {&tracer.MMSDetail{Counts: true, Packets: 101}, 0},
+		{&tracer.MMSDetail{Counts: true, Packets: 1 << 63}, 0},
+	} {
+		if n := (&ender{d: tracer.Detail{MMS: tt.m}}).fill(100); n != tt.want {
+			t.Errorf("%+v: %d packets, want %d", tt.m, n, tt.want)
+		}
+	}
+}
+
 // The player of a watched film gets the rest of the packet it has begun, is told that the film is
 // over, and loses its connection; the server loses it too.
 func TestEndWatchedFilm(t *testing.T) {
@@ -105,10 +135,12 @@ func TestEndWatchedFilm(t *testing.T) {
 		shows  bool // the rest of the packet comes up
 		paused bool // nothing comes, and the newest unit was read whole
 		ended  bool // the player is told
+		counts bool // it believes only in the number of packets
 	}{
 		{name: "at the end of a packet", shows: true, window: 60000, ended: true},
 		{name: "in a packet", has: 33, shows: true, window: 60000, ended: true},
 		{name: "nothing is sent any more", paused: true, window: 60000, ended: true},
+		{name: "a player that counts", has: 33, shows: true, counts: true, window: 60000, ended: true},
 		{name: "nothing comes up", has: 33, window: 60000},
 		{name: "no room", has: 33, shows: true, window: 10},
 	} {
@@ -121,6 +153,7 @@ func TestEndWatchedFilm(t *testing.T) {
 			at := start + uint32(tt.has)
 			b.tr.set("s1", func(d *tracer.Detail) {
 				d.MMS = &tracer.MMSDetail{PlayIncarnation: 4, Media: watchedMedia, HaveMedia: true, ToViewerSeq: 41}
+				d.MMS.Counts, d.MMS.Packets = tt.counts, 300
 				if tt.paused {
 					d.MMS.Boundary, d.MMS.HaveBoundary = start, true
 				}
@@ -159,13 +192,20 @@ func TestEndWatchedFilm(t *testing.T) {
 				})
 			}
 			b.await(x.ID, session.Done, "")
-			b.checkLastWords(t, control, at, packet[tt.has:], tt.paused || tt.has == 0, tt.ended)
+			rest := packet[tt.has:]
+			if tt.paused || tt.has == 0 {
+				rest = nil
+			}
+			if tt.counts {
+				rest = slices.Concat(rest, filler(4, 300))
+			}
+			b.checkLastWords(t, control, at, rest, tt.ended)
 		})
 	}
 }
 
 // checkLastWords looks at what was sent in the server's name from sequence number at on.
-func (b *bed) checkLastWords(t *testing.T, control bpf.Flow, at uint32, rest []byte, whole, ended bool) {
+func (b *bed) checkLastWords(t *testing.T, control bpf.Flow, at uint32, rest []byte, ended bool) {
 	t.Helper()
 	b.wire.mu.Lock()
 	defer b.wire.mu.Unlock()
@@ -180,9 +220,6 @@ func (b *bed) checkLastWords(t *testing.T, control bpf.Flow, at uint32, rest []b
 			said = append(said, s.payload...)
 			fin = fin || s.flags&flagFIN != 0
 		}
-	}
-	if whole {
-		rest = nil
 	}
 	if !rst || !fin {
 		t.Errorf("RST %v, FIN %v", rst, fin)

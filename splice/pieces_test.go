@@ -198,7 +198,7 @@ func TestDiscard(t *testing.T) {
 		w := x.(*mmstTalk)
 		half := len(c.dirs[1]) / 2
 		w.down.feed(bytes.Clone(c.dirs[1][:half]))
-		w.server.endMedia(4, nil)
+		w.server.endMedia(4, 0, nil)
 		r := rand.New(rand.NewPCG(1, 2))
 		feed(t, w.down, c.dirs[1][half:], func() int { return 1 + r.IntN(1000) })
 		b := out[1].out.Bytes()

@@ -37,6 +37,8 @@ type MMSDetail struct {
 	PlayIncarnation uint32 // likewise; StopPlaying and EndOfStream name it
 	LocationID      uint32 // of the newest media packet
 	HaveLocation    bool
+	Packets         uint64 // ASF data packets in the file; 0: unknown
+	Counts          bool   // the player ends when it has that many, and not before (mms.md 6.5)
 	Preroll         time.Duration
 	PacketSize      uint32 // largest ASF data packet
 	Media           mms.MediaSignature
@@ -204,6 +206,7 @@ func (f *film) detail(s *sess) *MMSDetail {
 		Path: f.path, OpenFileID: f.openFile, PlayIncarnation: f.incarnation, LocationID: f.location, HaveLocation: f.seen,
 		Preroll: f.preroll, PacketSize: f.size, ClientGUID: f.asked.ClientGUID, ClientID: f.clientID, Ended: f.over, Left: f.left,
 	}
+	x.Packets, x.Counts = f.packets, f.player == filmLibav
 	x.Media, x.HaveMedia = f.signature(s.rec.Protocol == session.MMSH)
 	if f.talk != nil {
 		x.ToServerSeq, x.ToViewerSeq = f.talk.seq[bpf.ToServer], f.talk.seq[bpf.ToTerminal]

@@ -86,11 +86,9 @@ func (m *mmsReal) name() string {
 	return fmt.Sprintf("%s-%s-%s-%s-%s-%s", m.origin, m.scheme, m.target, m.over, m.server, m.steer)
 }
 
-// stays reports whether the origin may not end when its film is cut short: over TCP libavformat
-// reads errors for ever, whatever it is told (mms.md 6.5).
-func (m *mmsReal) stays() bool {
-	return m.scheme == "mms" && (m.origin == peers.FFmpeg || m.origin == peers.FFplay)
-}
+// stays reports whether the origin may not exit at the end of its film: ffplay shows its last
+// picture then, unless it was started otherwise.
+func (m *mmsReal) stays() bool { return m.origin == peers.FFplay }
 
 // repeated is how many seconds of film the viewer saw twice; negative when some were missed.
 func (m *mmsReal) repeated() float64 { return m.left.Pos - m.first.Pos + 1.0/peers.Rate }
