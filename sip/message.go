@@ -6,6 +6,7 @@ import (
 	"errors"
 	"mime"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -134,7 +135,10 @@ func (o *orders) read(r *request) (c command, f form, no *reply) {
 // take accepts an order; it is carried out after the answer. u.mu is held.
 func (o *orders) take(u *user, r *request, c command, f form, terminals []session.Binding) reply {
 	who := asker{id: r.asserted, form: f, ref: c.ref}
-	who.b, who.known = sender(r, terminals, c.me)
+	var refusal *reply
+	if who.b, who.known, refusal = o.senderOf(r, terminals, c.me); refusal != nil {
+		return *refusal
+	}
 	changed := false
 	if who.known {
 		u.activity.heard(who.b.Key, o.now())
@@ -231,10 +235,31 @@ func sender(r *request, terminals []session.Binding, me string) (session.Binding
 	if len(same) == 1 {
 		return same[0], true
 	}
-	if len(terminals) == 1 {
-		return terminals[0], true
-	}
 	return session.Binding{}, false
+}
+
+// senderOf is sender, and the user's only terminal for a request whose Via hides where it comes
+// from. One that comes from where terminals live, but from none of the user's, is refused: the
+// core answers a terminal and tells us of it at the same time, and the first order may be here
+// before the registration (TS 24.229 §5.4.1.7); it is not another terminal's.
+func (o *orders) senderOf(r *request, terminals []session.Binding, me string) (b session.Binding, known bool, refusal *reply) {
+	b, known = sender(r, terminals, me)
+	if known {
+		return b, true, nil
+	}
+	from := viaSource(r).Addr().Unmap()
+	theirs := slices.ContainsFunc(terminals, func(b session.Binding) bool {
+		u, _ := parseURI(b.Contact)
+		return !b.IP.IsValid() || b.IP == from || u.addr() == from
+	})
+	if !theirs && o.rules.admits(from) {
+		o.count.add("orders_unregistered")
+		return b, false, &reply{code: 403}
+	}
+	if len(terminals) == 1 {
+		return terminals[0], true, nil
+	}
+	return b, false, nil
 }
 
 // viaSource is where a request began: received and rport of the bottom Via, else its sent-by;

@@ -28,6 +28,7 @@ type directory interface {
 // Locks, in the order they may be held together: user.work, user.mu, referral.mu, orders.mu.
 type orders struct {
 	cfg        Config
+	rules      addressRules
 	log        *slog.Logger
 	count      *counters
 	now        func() time.Time

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -199,6 +200,14 @@ func (h *house) terminalsOf(aor string) []session.Binding {
 
 func (h *house) targetOf(b session.Binding) (target, bool) {
 	return target{URI: b.Contact, Route: b.Path}, b.Contact != ""
+}
+
+// remove takes alice's binding of that key away.
+func (h *house) remove(key string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	const alice = "sip:alice@ims.test"
+	h.of[alice] = slices.DeleteFunc(slices.Clone(h.of[alice]), func(b session.Binding) bool { return b.Key == key })
 }
 
 func (h *house) add(b session.Binding) {

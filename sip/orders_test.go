@@ -1,6 +1,7 @@
 package sip
 
 import (
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -200,6 +201,27 @@ func TestRefusedRequests(t *testing.T) {
 	b.phone.say("<script>alert(1)</script>", 200)
 	if got := b.phone.text(); got != helpText {
 		t.Errorf("nonsense: %q", got)
+	}
+}
+
+// TestOrderBeforeRegistration: the first order of a terminal that the core has not told of yet is
+// not taken for one of the user's only other terminal.
+func TestOrderBeforeRegistration(t *testing.T) {
+	b := newBed(t, func(c *Config) { c.Terminals = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")} })
+	b.house.remove("tv")
+	b.tv.say("list", 403)
+	b.phone.quiet()
+	b.register("tv", tvInstance, "lab-tv/1.0", b.tv)
+	b.tv.say("list", 200)
+	if got := b.tv.text(); !strings.Contains(got, "tv (this one") {
+		t.Errorf("the TV is told %q", got)
+	}
+	// an address outside their network tells nothing: the only terminal it is
+	b.house.remove("tv")
+	hidden := newUE(t, b.phone.as.AddrPort(), "sip:alice@ims.test", "192.0.2.7")
+	hidden.say("list", 200)
+	if got := b.phone.text(); !strings.Contains(got, "phone (this one") {
+		t.Errorf("the phone is told %q", got)
 	}
 }
 

@@ -38,7 +38,10 @@ func (o *orders) readRefer(u *user, r *request, terminals []session.Binding) rep
 		return reply{code: 481} // of a call; none is anchored here
 	}
 	who := asker{id: r.asserted, form: formText}
-	who.b, who.known = sender(r, terminals, "")
+	var refusal *reply
+	if who.b, who.known, refusal = o.senderOf(r, terminals, ""); refusal != nil {
+		return *refusal
+	}
 	if who.known {
 		who.form = u.formOf(who.b)
 	}

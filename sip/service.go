@@ -15,7 +15,7 @@ const maxMessages = 2000
 // newOrders returns the service of a server that has all it needs of the rest.
 func newOrders(cfg Config, deps Deps, st *stack, dir directory) *orders {
 	o := &orders{
-		cfg: cfg, log: st.log, count: st.count, now: st.now, stack: st, dir: dir,
+		cfg: cfg, rules: newAddressRules(cfg), log: st.log, count: st.count, now: st.now, stack: st, dir: dir,
 		mover: deps.Mover, sessions: deps.Sessions, transfers: deps.Transfers, store: deps.Store,
 		offerTime: deps.OfferTimeout, attachTime: deps.AttachTimeout, slots: make(chan struct{}, maxMessages),
 		watching: make(chan struct{}),
