@@ -25,11 +25,13 @@ func (g *registry) put(b session.Binding) bool {
 			g.tellGone(x)
 		}
 	}
+	told := g.onAgain
 	if added {
 		g.count.add("bindings_added")
-		for _, f := range g.onAdded {
-			f(b.Clone())
-		}
+		told = g.onAdded
+	}
+	for _, f := range told {
+		f(b.Clone())
 	}
 	return true
 }

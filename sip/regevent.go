@@ -44,6 +44,13 @@ func newRegEvents(s *stack, n *notifications, reg *registry) *regEvents {
 			e.sub.ensure(b.AoR)
 		}
 	})
+	// A core that was restarted knows the terminals again when they register, and nothing of
+	// our subscription.
+	reg.onAgain = append(reg.onAgain, func(b session.Binding) {
+		if b.Source == session.FromRegister {
+			e.sub.recheck(b.AoR, confirmDelay)
+		}
+	})
 	return e
 }
 

@@ -15,19 +15,20 @@ import (
 type notifier struct {
 	b    *regBed
 	tag  string
-	code int
+	code int // for new dialogs
+	lost int // for dialogs that it does not know
 	seq  int
 }
 
-// newNotifier answers SUBSCRIBEs; those of a dialog it does not know get 481.
+// newNotifier answers SUBSCRIBEs.
 func newNotifier(b *regBed) *notifier {
-	n := &notifier{b: b, tag: fmt.Sprint(rand.Int32()), code: 200}
+	n := &notifier{b: b, tag: fmt.Sprint(rand.Int32()), code: 200, lost: 481}
 	b.core.answers(func(r *gosip.Request) *gosip.Response {
 		if r.Method != "SUBSCRIBE" {
 			return nil
 		}
 		if tag, ok := r.To().Params.Get("tag"); ok && tag != n.tag {
-			return gosip.NewResponseFromRequest(r, 481, "Gone", nil)
+			return gosip.NewResponseFromRequest(r, n.lost, "Gone", nil)
 		}
 		res := gosip.NewResponseFromRequest(r, n.code, "Answer", nil)
 		res.To().Params.Add("tag", n.tag)
@@ -249,6 +250,30 @@ func TestRegEventCoreRestart(t *testing.T) {
 	n.notify(fresh, "active;expires=600", reginfo(0, "full", "active", "1 active sip:alice@10.0.0.1:5060"))
 	until(t, "taken in", func() bool { return b.s.Stats()["reginfo_taken"] == 2 })
 	b.openIs("10.0.0.1")
+}
+
+// TestRegEventRecheck: the next registration at a core that was restarted finds out that the
+// subscription is gone, though the core does not say it by 481.
+func TestRegEventRecheck(t *testing.T) {
+	b, n := regEventBed(t)
+	d := &device{user: "sip:alice@ims.test", ip: "10.0.0.1", instance: "urn:uuid:1", callID: "a", expires: 600}
+	b.tell(third("sip:alice@ims.test", 600, "message/sip", d.inner()))
+	b.clock.forward(confirmDelay)
+	sub := b.core.request("SUBSCRIBE")
+	n.notify(sub, "active;expires=600", reginfo(5, "full", "active", "1 active sip:u@10.0.0.1:5060"))
+	until(t, "confirmed", func() bool { return b.s.Stats()["reginfo_taken"] == 1 })
+	n = newNotifier(b) // restarted
+	n.lost = 500
+	b.clock.forward(recheckRest)
+	b.tell(third("sip:alice@ims.test", 600, "message/sip", d.inner()))
+	b.clock.forward(confirmDelay)
+	lost := b.core.request("SUBSCRIBE")
+	fresh := b.core.request("SUBSCRIBE")
+	if lost.CallID().Value() != sub.CallID().Value() || fresh.CallID().Value() == sub.CallID().Value() {
+		t.Errorf("dialogs %s %s %s", sub.CallID(), lost.CallID(), fresh.CallID())
+	}
+	n.notify(fresh, "terminated;reason=noresource", reginfo(0, "full", "terminated"))
+	b.openIs("")
 }
 
 // TestRegEventRefusals: NOTIFYs that must not be believed, and answers that end a subscription.

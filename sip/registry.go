@@ -25,6 +25,7 @@ type registry struct {
 	keep    *bindingStore
 	onGone  []func(b session.Binding) // called without locks, after a binding is gone
 	onAdded []func(b session.Binding) // and after one is new or came back with another address
+	onAgain []func(b session.Binding) // and after one that is known was heard of again
 	// confirm asks for proof of an unconfirmed binding; nil: no second source.
 	confirm func(aor string, after time.Duration)
 	// works reports whether the second source is heard for a user.

@@ -24,12 +24,13 @@ type subscriber struct {
 	// notify takes one NOTIFY; those of one key come one after the other, in CSeq order.
 	notify func(n notification)
 
-	mu       sync.Mutex // guards what follows
-	subs     map[string]*subscription
-	byCall   map[string]*subscription
-	schedule *schedule
-	tokens   float64
-	refilled time.Time
+	mu        sync.Mutex // guards what follows
+	subs      map[string]*subscription
+	byCall    map[string]*subscription
+	schedule  *schedule
+	tokens    float64
+	refilled  time.Time
+	rechecked time.Time // the newest recheck
 
 	slots chan struct{} // transactions under way
 	wg    sync.WaitGroup
@@ -43,7 +44,8 @@ type subscription struct {
 	busy     bool       // a SUBSCRIBE is under way
 	again    bool       // another one is wanted after it
 	failures int
-	rejected bool // the notifier does not want us: only a new ensure after a day tries again
+	answered time.Time // the newest 2xx
+	rejected bool      // the notifier does not want us: only a new ensure after a day tries again
 }
 
 const (
@@ -51,6 +53,8 @@ const (
 	retryFirst        = 10 * time.Second
 	retryLast         = 10 * time.Minute
 	rejectedRest      = time.Hour
+	recheckRest       = 5 * time.Second // an answer so fresh is believed
+	recheckShare      = 4               // of so many SUBSCRIBEs that the rate allows one is a recheck
 )
 
 func newSubscriber(s *stack, n *notifications, event, accept string, life time.Duration) *subscriber {
@@ -85,6 +89,32 @@ func (x *subscriber) refresh(key string, after time.Duration) {
 		return
 	}
 	x.schedule.sooner(key, x.s.now().Add(after))
+}
+
+// recheck asks whether the notifier still has the subscription, when there is time for it: it
+// may have been restarted. One that was answered lately is not asked again; without
+// subscription it begins one.
+func (x *subscriber) recheck(key string, after time.Duration) {
+	now := x.s.now()
+	x.mu.Lock()
+	sub := x.subs[key]
+	late := sub != nil && (sub.rejected || now.Sub(sub.answered) < recheckRest)
+	if !late && now.Sub(x.rechecked) < x.recheckPace() {
+		late = true
+		x.s.count.add("rechecks_left_out")
+	}
+	if !late {
+		x.rechecked = now
+	}
+	x.mu.Unlock()
+	if !late {
+		x.refresh(key, after)
+	}
+}
+
+// recheckPace is the time between two rechecks: they leave most of the rate to new SUBSCRIBEs.
+func (x *subscriber) recheckPace() time.Duration {
+	return time.Duration(float64(recheckShare*time.Second) / max(1, x.s.cfg.Limits.SubscribeRate))
 }
 
 // works reports whether a NOTIFY of key was heard in its present dialog.
@@ -218,15 +248,16 @@ func (x *subscriber) answered(sub *subscription, dlg *dialog, res *gosip.Respons
 	}
 	switch {
 	case code/100 == 2:
-		sub.failures, sub.rejected = 0, false
+		sub.failures, sub.rejected, sub.answered = 0, false, now
 		dlg.confirm(res)
 		granted := seconds(headerText(res, "Expires"))
 		if granted <= 0 {
 			granted = x.life
 		}
 		x.schedule.sooner(sub.key, now.Add(granted*2/3))
-	case code == 481 && sub.dlg == dlg && dlg.localSeq > 1:
-		x.forgetDialog(sub) // the notifier was restarted
+	case sub.dlg == dlg && dlg.localSeq > 1 && (code == 481 || code/100 == 5 && sub.failures == 0):
+		sub.failures++
+		x.forgetDialog(sub) // the notifier was restarted; Kamailio says it with 500
 		x.schedule.set(sub.key, now)
 	case code == 423:
 		if min := seconds(headerText(res, "Min-Expires")); min > x.life {
