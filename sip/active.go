@@ -158,7 +158,7 @@ func evidenceTime(u userInput, stamp, now time.Time) time.Time {
 // ties reports whether a device id or a contact of a document means this terminal.
 func ties(b session.Binding, deviceID, contact string) bool {
 	if deviceID != "" && b.Instance != nil {
-		return strings.EqualFold(deviceID, bareInstance(*b.Instance))
+		return sameInstance(b, deviceID)
 	}
 	if contact == "" || b.Contact == "" {
 		return false
@@ -173,6 +173,11 @@ func ties(b session.Binding, deviceID, contact string) bool {
 
 // bareInstance takes quotes and brackets off an instance id.
 func bareInstance(s string) string { return strings.Trim(s, `"<> `) }
+
+// sameInstance reports whether a terminal is that device.
+func sameInstance(b session.Binding, instance string) bool {
+	return b.Instance != nil && strings.EqualFold(bareInstance(*b.Instance), bareInstance(instance))
+}
 
 // awayFrom reports whether the user says not to be at the terminal whose parts have the ids: by
 // the person published with it, or by the only person of the document.

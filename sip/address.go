@@ -61,7 +61,8 @@ func (r addressRules) admits(a netip.Addr) bool {
 // ims-sip 1.4: received of the bottom Via, its sent-by, the Contact. differs tells that Via
 // and Contact name different addresses: a NAT or relay between terminal and P-CSCF.
 func (r addressRules) ueAddress(inner *gosip.Request, contact string) (ip netip.Addr, differs bool) {
-	via := bottomVia(inner)
+	began, _ := bottomVia(inner)
+	via := viaAddr(began)
 	fromContact := netip.Addr{}
 	if u, ok := parseURI(contact); ok {
 		fromContact = u.addr()
@@ -75,20 +76,25 @@ func (r addressRules) ueAddress(inner *gosip.Request, contact string) (ip netip.
 	return via, fromContact.IsValid() && fromContact != via
 }
 
-// bottomVia is where a request began: received of its last Via, else the sent-by host when
-// that is an address (RFC 3261 §18.2.1). Invalid when it is a name: names are not looked up.
-func bottomVia(req *gosip.Request) netip.Addr {
-	var last *gosip.ViaHeader
+// bottomVia is the Via of who began a request, and how many there are; nil and 0 for none.
+func bottomVia(req *gosip.Request) (last *gosip.ViaHeader, n int) {
 	for _, h := range req.GetHeaders("Via") {
 		if v, ok := h.(*gosip.ViaHeader); ok {
 			last = v
+			n++
 		}
 	}
-	if last == nil {
+	return last, n
+}
+
+// viaAddr is received of a Via, else the sent-by host when that is an address (RFC 3261 §18.2.1).
+// Invalid when it is a name: names are not looked up.
+func viaAddr(v *gosip.ViaHeader) netip.Addr {
+	if v == nil {
 		return netip.Addr{}
 	}
-	if received, ok := last.Params.Get("received"); ok {
+	if received, ok := v.Params.Get("received"); ok && received != "" {
 		return literal(strings.TrimSpace(received))
 	}
-	return literal(last.Host)
+	return literal(v.Host)
 }

@@ -2,20 +2,12 @@ package sip
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +33,11 @@ func newHotel(t *testing.T, network string, edit func(*Config)) *hotel {
 	cfg.Terminals = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	cfg.Users = []Credential{{AoR: "sip:bob@hotel.example", Password: "secret"}}
 	if network == "tls" {
-		cfg.TLS.Certificate, cfg.TLS.Key = h.certificate(t)
+		cfg.TLS.Certificate, cfg.TLS.Key = selfSigned(t)
+		var err error
+		if h.ca, err = loadCA(cfg.TLS.Certificate); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if edit != nil {
 		edit(&cfg)
@@ -60,42 +56,6 @@ func newHotel(t *testing.T, network string, edit func(*Config)) *hotel {
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	return h
-}
-
-// certificate makes one for 127.0.0.1.
-func (h *hotel) certificate(t *testing.T) (certFile, keyFile string) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "hotel"}, NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	raw, err := x509.CreateCertificate(rand.Reader, x, x, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalECPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for name, block := range map[string]*pem.Block{
-		certFile: {Type: "CERTIFICATE", Bytes: raw}, keyFile: {Type: "EC PRIVATE KEY", Bytes: der},
-	} {
-		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	made, err := x509.ParseCertificate(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h.ca.AddCert(made)
-	return certFile, keyFile
 }
 
 // client is a handset of bob.

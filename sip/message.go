@@ -211,7 +211,7 @@ func formWanted(kind string, accept []gosip.Header) form {
 func sender(r *request, terminals []session.Binding, me string) (session.Binding, bool) {
 	if me != "" {
 		for _, b := range terminals {
-			if b.Instance != nil && strings.EqualFold(bareInstance(*b.Instance), bareInstance(me)) {
+			if sameInstance(b, me) {
 				return b, true
 			}
 		}
@@ -265,21 +265,11 @@ func (o *orders) senderOf(r *request, terminals []session.Binding, me string) (b
 // viaSource is where a request began: received and rport of the bottom Via, else its sent-by;
 // with one Via, the peer itself.
 func viaSource(r *request) netip.AddrPort {
-	var bottom *gosip.ViaHeader
-	n := 0
-	for _, h := range r.GetHeaders("Via") {
-		if v, ok := h.(*gosip.ViaHeader); ok {
-			bottom = v
-			n++
-		}
-	}
+	bottom, n := bottomVia(r.Request)
 	if n <= 1 {
 		return r.peer
 	}
-	host, port := bottom.Host, bottom.Port
-	if v, ok := bottom.Params.Get("received"); ok && v != "" {
-		host = v
-	}
+	port := bottom.Port
 	if v, ok := bottom.Params.Get("rport"); ok {
 		if p, err := strconv.ParseUint(v, 10, 16); err == nil {
 			port = int(p)
@@ -288,7 +278,7 @@ func viaSource(r *request) netip.AddrPort {
 	if port <= 0 || port > 65535 {
 		port = 5060
 	}
-	return netip.AddrPortFrom(literal(host), uint16(port))
+	return netip.AddrPortFrom(viaAddr(bottom), uint16(port))
 }
 
 // user returns what is kept of a user.

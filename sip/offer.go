@@ -172,10 +172,7 @@ func (o *orders) watch(ctx context.Context) {
 			}
 		}
 		cancel()
-		select { // cut off for being slow, or the table is going away
-		case <-ctx.Done():
-		case <-time.After(100 * time.Millisecond):
-		}
+		sleep(ctx, 100*time.Millisecond) // cut off for being slow, or the table is going away
 	}
 }
 

@@ -219,8 +219,7 @@ const codeSeveral = "several"
 // find returns the terminal with a name, an instance or a key.
 func find(terminals []session.Binding, word string) (session.Binding, bool) {
 	for _, b := range terminals {
-		if b.Key == word || strings.EqualFold(b.Name, word) ||
-			b.Instance != nil && strings.EqualFold(bareInstance(*b.Instance), bareInstance(word)) {
+		if b.Key == word || strings.EqualFold(b.Name, word) || sameInstance(b, word) {
 			return b, true
 		}
 	}

@@ -93,7 +93,7 @@ func (o *orders) referTo(value string, terminals []session.Binding) (to session.
 		case b.GRUU != nil && sameGRUU(*b.GRUU, head):
 			return true
 		case gr != "":
-			return b.Instance != nil && strings.EqualFold(bareInstance(*b.Instance), gr) && o.about(b.AoR, bareAoR(head))
+			return sameInstance(b, gr) && o.about(b.AoR, bareAoR(head))
 		case b.Contact != "" && sameURI(b.Contact, head):
 			return true
 		}

@@ -241,10 +241,6 @@ func matches(b session.Binding, contacts []regContact) bool {
 	return false
 }
 
-func sameInstance(b session.Binding, instance string) bool {
-	return b.Instance != nil && bareInstance(*b.Instance) == instance
-}
-
 // confirmed stores a binding as the registrar shows it, whatever REGISTER it came from.
 func (g *registry) confirmed(b session.Binding) {
 	g.mu.Lock()

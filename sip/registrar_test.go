@@ -45,6 +45,7 @@ func ownRegistrar(t *testing.T, change func(cfg *Config)) *regBed {
 	})
 }
 
+// selfSigned makes a certificate for hotel.test and 127.0.0.1; it returns its files.
 func selfSigned(t *testing.T) (cert, key string) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -53,7 +54,7 @@ func selfSigned(t *testing.T) (cert, key string) {
 	}
 	tpl := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "hotel.test"}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, DNSNames: []string{"hotel.test"},
+		IsCA: true, BasicConstraintsValid: true, DNSNames: []string{"hotel.test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tpl, tpl, &k.PublicKey, k)
 	if err != nil {

@@ -85,18 +85,12 @@ func (s *stack) newRequest(method string, to target) *gosip.Request {
 // toURI is the URI for a To header: without the parameters that only routing needs.
 func toURI(uri string) string {
 	uri = addrSpec(uri)
-	if u, ok := parseURI(uri); ok && u.user != "" && lookup(u.params, "gr") == "" {
+	u, ok := parseURI(uri)
+	if _, gr := lookupParam(u.params, "gr"); ok && u.user != "" && !gr {
 		head, _, _ := strings.Cut(uri[strings.LastIndexByte(uri, '@'):], ";")
 		return uri[:strings.LastIndexByte(uri, '@')] + head
 	}
 	return uri
-}
-
-func lookup(params, name string) string {
-	if v, ok := lookupParam(params, name); ok {
-		return name + "=" + v
-	}
-	return ""
 }
 
 // looseRoute adds ;lr to a configured first hop.

@@ -77,10 +77,8 @@ func (o *orders) restore(ctx context.Context) {
 			return
 		}
 		o.log.Warn("users not read", "err", err)
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, time.Second) {
 			return
-		case <-time.After(time.Second):
 		}
 	}
 }
