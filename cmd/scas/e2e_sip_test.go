@@ -31,11 +31,13 @@ func TestSIPOutside(t *testing.T) {
 	if all := s.terminals(t); len(all) != 0 || s.opened(t) != 0 || len(s.sessions(t, "")) != 0 {
 		t.Errorf("%d addresses are open, %+v, %+v", s.opened(t), all, s.sessions(t, ""))
 	}
+	s.kernelAdmits(t, "refused")
 	// the same of a user of the service opens the address
 	if said := s.registered(t, registration{of: bob, terminal: s.Addr(phone), expires: 600}); said != "SIP/2.0 200 OK" {
 		t.Errorf("the core is told %q", said)
 	}
 	await(t, soon, "the phone is admitted", func() bool { return s.admits(t, phone) })
+	s.kernelAdmits(t, "registered", s.Addr(phone))
 	if x := s.terminals(t)[0]; x.Source != session.FromRegister || x.AoR == nil || *x.AoR != bob || x.Expires == nil {
 		t.Errorf("%+v", x)
 	}

@@ -37,11 +37,17 @@ func TestSIPHostile(t *testing.T) {
 	if n := s.opened(t); n != len(s.enrolled(t)) || n > 2 || !s.admits(t, phone) || s.admits(t, tv) {
 		t.Errorf("%d addresses are open, %+v", n, s.enrolled(t))
 	}
+	there := []netip.Addr{s.Addr(phone)}
+	if len(s.enrolled(t)) == 2 {
+		there = append(there, guest.IP)
+	}
+	s.kernelAdmits(t, "after all that", there...)
 	var all []session.Transfer
 	if s.scas(t, &all, "transfers"); len(all) != 0 {
 		t.Errorf("transfers %+v", all)
 	}
 	s.runsOut(t, guest)
+	s.kernelAdmits(t, "after the guest", s.Addr(phone))
 	untouched(t, "the phone", server, film)
 	s.stop(t)
 	s.discreet(t)

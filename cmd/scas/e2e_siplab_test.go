@@ -110,7 +110,7 @@ func (s *site) register(t *testing.T, c *terminalClient, ns string) {
 	await(t, soon, ns+" is admitted", func() bool { return s.admits(t, ns) })
 }
 
-// admits reports whether a terminal is listed; the kernel's own map has to hold as many.
+// admits reports whether a terminal is listed; the kernel half has to have admitted as many.
 func (s *site) admits(t *testing.T, ns string) bool {
 	t.Helper()
 	all := s.enrolled(t)
@@ -126,7 +126,7 @@ func (s *site) enrolled(t *testing.T) (all []admin.Terminal) {
 	return all
 }
 
-// opened returns how many addresses the kernel half watches.
+// opened returns how many addresses the gateway has admitted; kernelAdmits asks the kernel itself.
 func (s *site) opened(t *testing.T) int {
 	t.Helper()
 	return s.metric(t, "scas_bpf_subscribers")
