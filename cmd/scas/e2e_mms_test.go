@@ -326,9 +326,9 @@ func (m *mmsMove) checkPosition(t *testing.T) {
 	if x.Position == nil || x.StartedAt == nil || x.Repeated == nil || x.Silence == nil {
 		t.Fatalf("position %v, started at %v, repeated %v, silence %v", orNaN(x.Position), orNaN(x.StartedAt), orNaN(x.Repeated), orNaN(x.Silence))
 	}
-	// How long a player of MMS waits before it shows is not known: it is taken for a preroll.
+	// A player that was not measured is taken for one that waits for 4.36 s of film, of which 3 s come at once.
 	film := m.server.Film()
-	least := m.screen.NPT - siteOverlap - film.Preroll + m.origin.Depth
+	least := m.screen.NPT - siteOverlap - 1400*time.Millisecond + m.origin.Depth
 	if at := *x.Position; at < least.Seconds()-0.5-m.slack || at > m.screen.NPT.Seconds()+0.5+m.slack {
 		t.Errorf("position %.2f, want %.2f to %.2f", at, least.Seconds(), m.screen.NPT.Seconds())
 	}

@@ -25,6 +25,8 @@ func TestMMSCases(t *testing.T) {
 		{name: "server takes no notice of the position", server: lab.MMSConfig{IgnorePosition: true}, check: (*mmsCase).startsAnew},
 		{name: "replies in two segments", server: lab.MMSConfig{SplitReplies: true}, target: lab.MMSMPlayer(), check: (*mmsCase).goesOn},
 		{name: "the viewer's own start and seek", target: lab.MMSVLC(), ownStart: 60 * time.Second, check: (*mmsCase).viewersOwn},
+		{name: "8 Mbit/s in packets of many segments", wire: true, server: lab.MMSConfig{Film: lab.Film{Bitrate: 8_000_000, PacketSize: 15_000, Duration: time.Minute}},
+			check: (*mmsCase).goesOn},
 		{name: "UDP is refused", udp: true, target: lab.MMSWindows(), check: (*mmsCase).overTCP},
 		{name: "UDP is refused, steered always", udp: true, steer: "always", target: lab.MMSWindows(), check: (*mmsCase).overTCP},
 		{name: "refused", refuse: "OpenFile", status: 0xC00D000F, check: (*mmsCase).refused},
@@ -40,6 +42,7 @@ type mmsCase struct {
 	target   lab.MMSPlayerConfig
 	http     bool
 	udp      bool          // both players ask for media over UDP first
+	wire     bool          // see siteConfig
 	steer    string        // default transfer
 	ownStart time.Duration // of the target
 	refuse   string        // what the server refuses the target
@@ -54,7 +57,7 @@ type mmsCase struct {
 }
 
 func (c *mmsCase) run(t *testing.T) {
-	c.gw = newSite(t, siteConfig{steer: c.steer})
+	c.gw = newSite(t, siteConfig{steer: c.steer, wire: c.wire})
 	c.film = c.gw.mmsFilm(t, c.server)
 	c.gw.serve(t)
 	c.url = c.gw.mmsURL("mms", "a%20film.asf") // players differ in what they make of it
@@ -63,6 +66,9 @@ func (c *mmsCase) run(t *testing.T) {
 	}
 	from := lab.MMSLibmms()
 	from.TCPAfter, c.target.TCPAfter = true, true
+	if !c.http {
+		from.OnFIN = lab.EndFreeze // it has to be told that the film is over
+	}
 	c.from = c.gw.playMMS(t, phone, from, c.opens(c.url))
 	first := wait(t, c.from.Player, "at all", func(lab.Picture) bool { return true })
 	reach(t, c.from.Player, first.NPT+8*time.Second)
