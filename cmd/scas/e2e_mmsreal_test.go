@@ -32,6 +32,7 @@ type mmsReal struct {
 	held     func() []mmsHeld // sessions of the server
 	packet   time.Duration    // of film, most in one packet
 	transfer session.Transfer
+	ahead    float64       // s, of what was taken for the origin's screen when the target started
 	left     peers.Shown   // the origin's last picture
 	first    peers.Shown   // the target's first one
 	ended    time.Duration // the origin's end after committed
@@ -134,6 +135,9 @@ func (m *mmsReal) run(t *testing.T, asf *lab.ASF, film peers.ASFFilm) {
 	if m.transfer.State != session.Done {
 		t.Fatalf("transfer %s", transferState(m.transfer))
 	}
+	if screen, ok := origin.Timeline().At(*m.transfer.Times.Attached); ok && m.transfer.Position != nil {
+		m.ahead = *m.transfer.Position + siteOverlap.Seconds() - screen.Pos
+	}
 	m.end(ctx, t, origin)
 	m.goesOn(ctx, t, target)
 	m.afterwards(t)
@@ -205,6 +209,14 @@ func (m *mmsReal) check(t *testing.T) {
 	if early := *x.Position - m.first.Pos; early < -1.0/peers.Rate || early > unit {
 		t.Errorf("asked for %.2f, first picture %.2f: want it 0 to %.2f s before", *x.Position, m.first.Pos, unit)
 	}
+	// ffmpeg and libmms have no screen to be behind: what they have they "show"
+	behind := 1.6
+	if m.origin == peers.FFmpeg || m.origin == peers.Libmms {
+		behind = 6
+	}
+	if m.ahead > 0.5+m.slack || m.ahead < -behind-m.slack {
+		t.Errorf("the origin's screen was taken to be %+.2f s ahead of what it was", m.ahead)
+	}
 	if m.repeated() < 0 {
 		t.Errorf("missed %.2f s: origin up to picture %d, target from %d", -m.repeated(), m.left.N, m.first.N)
 	}
@@ -227,8 +239,8 @@ func (m *mmsReal) check(t *testing.T) {
 
 func mmsRealTable(moves []*mmsReal) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-7s %-4s %-7s %-4s %-6s %-8s %-6s %7s %7s %7s %7s %7s %6s %5s %6s %5s %6s\n", "origin", "over", "target", "over", "server", "steer",
-		"state", "asked s", "given s", "first s", "left s", "twice s", "end s", "exit", "clock", "stray", "rate")
+	fmt.Fprintf(&b, "%-7s %-4s %-7s %-4s %-6s %-8s %-6s %7s %7s %7s %7s %7s %7s %6s %5s %6s %5s %6s\n", "origin", "over", "target", "over", "server", "steer",
+		"state", "ahead s", "asked s", "given s", "first s", "left s", "twice s", "end s", "exit", "clock", "stray", "rate")
 	for _, m := range moves {
 		if m.transfer.ID == "" {
 			continue // not run
@@ -237,8 +249,8 @@ func mmsRealTable(moves []*mmsReal) string {
 		if m.exited {
 			exit = fmt.Sprint(m.exit.Code)
 		}
-		fmt.Fprintf(&b, "%-7s %-4s %-7s %-4s %-6s %-8s %-6s %7.2f %7.2f %7.2f %7.2f %7.2f %6.2f %5s %+6.2f %5d %6.2f\n", m.origin, m.scheme, m.target,
-			m.over, m.server, m.steer, m.transfer.State, orNaN(m.transfer.Position), orNaN(m.transfer.StartedAt), m.first.Pos, m.left.Pos,
+		fmt.Fprintf(&b, "%-7s %-4s %-7s %-4s %-6s %-8s %-6s %+7.2f %7.2f %7.2f %7.2f %7.2f %7.2f %6.2f %5s %+6.2f %5d %6.2f\n", m.origin, m.scheme, m.target,
+			m.over, m.server, m.steer, m.transfer.State, m.ahead, orNaN(m.transfer.Position), orNaN(m.transfer.StartedAt), m.first.Pos, m.left.Pos,
 			m.repeated(), m.ended.Seconds(), exit, m.clock, m.strays, m.rate)
 	}
 	return b.String()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -29,14 +28,7 @@ func TestASFMedia(t *testing.T) {
 	if err != nil || again != film {
 		t.Errorf("%v, %v", again, err)
 	}
-	b, err := os.ReadFile(filepath.Join(film.Dir, film.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, err := lab.ParseASF(b)
-	if err != nil {
-		t.Fatal(err)
-	}
+	a := readASF(t, film)
 	out, err := exec.CommandContext(t.Context(), "ffprobe", "-loglevel", "error", "-show_entries", "format=duration", "-of", "csv=p=0",
 		filepath.Join(film.Dir, film.Name)).Output()
 	if seconds, _ := strconv.ParseFloat(strings.TrimSpace(string(out)), 64); err != nil || abs(a.Duration.Seconds()-seconds) > 0.1 {
@@ -63,13 +55,7 @@ func newMMSStage(t *testing.T, seconds int, cfg lab.MMSConfig) *mmsStage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.ReadFile(filepath.Join(film.Dir, film.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if cfg.ASF, err = lab.ParseASF(file); err != nil {
-		t.Fatal(err)
-	}
+	cfg.ASF = readASF(t, film)
 	l, err := lab.New(lab.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -39,15 +39,7 @@ func mmsTheatre(t *testing.T, seconds int) (ASFFilm, *lab.MMSServer, *MMSServer)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := os.ReadFile(filepath.Join(film.Dir, film.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	asf, err := lab.ParseASF(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, err := lab.ServeMMS(lab.MMSConfig{ASF: asf})
+	ours, err := lab.ServeMMS(lab.MMSConfig{ASF: readASF(t, film)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,6 +50,20 @@ func mmsTheatre(t *testing.T, seconds int) (ASFFilm, *lab.MMSServer, *MMSServer)
 	}
 	t.Cleanup(theirs.Close)
 	return film, ours, theirs
+}
+
+// readASF returns a film as a server reads it.
+func readASF(t *testing.T, film ASFFilm) *lab.ASF {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join(film.Dir, film.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asf, err := lab.ParseASF(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return asf
 }
 
 // Every player plays the film of both servers, over MMST and over MMSH: its first pictures, then
