@@ -19,13 +19,15 @@ import (
 const (
 	mmsGOP   = time.Second
 	mmsAhead = 3 * time.Second
+
+	mmstOnly = "mmst" // the server in Python, without MMSH
 )
 
 // mmsReal is one move between real players of MMS, and what it looked like.
 type mmsReal struct {
 	origin, target peers.Kind
 	scheme, over   string // of the origin and of the target; mms: over TCP
-	server         string // lab, or the one in python
+	server         string // lab, or the one in python; mmstOnly
 	steer          string
 
 	gw       *site
@@ -73,12 +75,13 @@ func mmsMoves(all bool) (moves []*mmsReal) {
 			}
 		}
 	}
-	if all { // ffmpeg with a screen, and from one protocol to the other
+	if all { // ffmpeg with a screen; from one protocol to the other; a target that tries the other first
 		moves = append(moves,
 			&mmsReal{origin: peers.FFplay, scheme: "mms", target: peers.VLC, over: "mms", server: "python", steer: "transfer"},
 			&mmsReal{origin: peers.VLC, scheme: "mmsh", target: peers.FFplay, over: "mmsh", server: "lab", steer: "transfer"},
 			&mmsReal{origin: peers.VLC, scheme: "mms", target: peers.Libmms, over: "mmsh", server: "lab", steer: "always"},
-			&mmsReal{origin: peers.MPlayer, scheme: "mmsh", target: peers.VLC, over: "mms", server: "python", steer: "transfer"})
+			&mmsReal{origin: peers.MPlayer, scheme: "mmsh", target: peers.VLC, over: "mms", server: "python", steer: "transfer"},
+			&mmsReal{origin: peers.VLC, scheme: "mms", target: peers.Libmms, over: "mms", server: mmstOnly, steer: "transfer"})
 	}
 	return moves
 }
@@ -117,7 +120,7 @@ func (m *mmsReal) run(t *testing.T, asf *lab.ASF, film peers.ASFFilm) {
 	m.gw.serve(t)
 	began := time.Now()
 	url := m.gw.mmsURL(m.scheme, film.Name)
-	origin := m.gw.playReal(t, m.origin, phone, url)
+	origin := m.gw.playReal(t, m.origin, phone, m.opens(m.origin, url))
 	if _, err := origin.WaitPicture(ctx, 9*peers.Rate); err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +129,7 @@ func (m *mmsReal) run(t *testing.T, asf *lab.ASF, film peers.ASFFilm) {
 	if m.transfer.URL != url {
 		t.Errorf("the target is told to open %s, want %s", m.transfer.URL, url)
 	}
-	target := m.gw.playReal(t, m.target, tv, strings.Replace(m.transfer.URL, m.scheme+":", m.over+":", 1))
+	target := m.gw.playReal(t, m.target, tv, m.opens(m.target, strings.Replace(m.transfer.URL, m.scheme+":", m.over+":", 1)))
 	var err error
 	if m.first, err = target.WaitPicture(ctx, 0); err != nil {
 		t.Fatal(err)
@@ -142,6 +145,15 @@ func (m *mmsReal) run(t *testing.T, asf *lab.ASF, film peers.ASFFilm) {
 	m.goesOn(ctx, t, target)
 	m.afterwards(t)
 	m.slack = stalled(began, time.Now()).Seconds()
+}
+
+// opens returns what a player of url is given: with mms libmms would go over HTTP first, as
+// GStreamer does, and stay there.
+func (m *mmsReal) opens(kind peers.Kind, url string) string {
+	if rest, ok := strings.CutPrefix(url, "mms:"); ok && kind == peers.Libmms && m.server != mmstOnly {
+		return "mmst:" + rest
+	}
+	return url
 }
 
 // end waits for the origin's end.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -61,9 +60,6 @@ func (s *site) playReal(t *testing.T, kind peers.Kind, ns, url string) *peers.MM
 	if kind != peers.FFmpeg {
 		log = filepath.Join(s.dir, fmt.Sprintf("%s-%s-%d.log", kind, ns, time.Now().UnixNano()))
 	}
-	if rest, ok := strings.CutPrefix(url, "mms:"); ok && kind == peers.Libmms {
-		url = "mmst:" + rest // with mms it goes over HTTP first, as GStreamer does
-	}
 	p, err := peers.StartMMSPlayer(t.Context(), peers.PlayerConfig{Kind: kind, URL: url, Start: s.Command, NS: ns, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -83,8 +79,8 @@ type mmsHeld struct {
 	playing bool
 }
 
-// mmsServe runs a server of MMS in ms on the usual ports, the lab's own or the one in Python, and
-// returns what lists its sessions.
+// mmsServe runs a server of MMS in ms on the usual ports, the lab's own or the one in Python, or
+// that with nothing on the port of MMSH, and returns what lists its sessions.
 func (s *site) mmsServe(t *testing.T, server string, asf *lab.ASF, film peers.ASFFilm) func() []mmsHeld {
 	t.Helper()
 	if server == "lab" {
@@ -97,9 +93,13 @@ func (s *site) mmsServe(t *testing.T, server string, asf *lab.ASF, film peers.AS
 		}
 	}
 	log := filepath.Join(s.dir, "mmsserver.log")
-	python, err := peers.StartMMSServer(t.Context(), peers.MMSServerConfig{
-		Start: s.Command, NS: lab.MS, Media: film.Dir, MMST: 1755, MMSH: 80, Burst: mmsAhead, Log: log,
-	})
+	cfg := peers.MMSServerConfig{
+		Start: s.Command, NS: lab.MS, Media: film.Dir, MMST: 1755, MMSH: 80, Burst: mmsAhead, Piece: 300, Log: log,
+	}
+	if server == mmstOnly {
+		cfg.MMSH = 0
+	}
+	python, err := peers.StartMMSServer(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
