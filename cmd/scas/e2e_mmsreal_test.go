@@ -169,7 +169,7 @@ func (m *mmsReal) end(ctx context.Context, t *testing.T, origin *peers.MMSPlayer
 	m.ended, m.exited = at.Sub(*m.transfer.Times.Committed), exited
 	m.exit, _ = origin.Exit()
 	m.left, _ = origin.Last()
-	if !exited { // ffmpeg burns a processor; its connections stay as they are
+	if !exited { // it may burn a processor; its connections stay as they are
 		_ = syscall.Kill(-origin.Pid(), syscall.SIGSTOP)
 	}
 }
