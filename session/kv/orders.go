@@ -24,6 +24,7 @@ type Mover interface {
 //	order.<node>.{move,answer,cancel,sessions}   requests to one gateway
 //	transfer                                     gateways tell each step; the bucket tells it as well, when its leader lives
 //	alive                                        gateways say that they are there
+//	as                                           application servers say that they are there
 //	probe                                        asks all of them to say so now
 const (
 	aliveEvery = 2 * time.Second

@@ -298,6 +298,18 @@ func TestTwoGatewaysOfOneName(t *testing.T) {
 	}
 }
 
+func TestTwoApplicationServers(t *testing.T) {
+	d := startServer(t)
+	two := startAS(t, "as2", d.url())
+	two.compare([]byte(`broken`))
+	two.compare([]byte(`{"node":"as2","start":"` + two.start + `"}`))
+	if two.twin.Load() {
+		t.Error("it takes itself for another")
+	}
+	startAS(t, "as1", d.url())
+	await(t, "the other one is noticed", two.twin.Load)
+}
+
 // TestTransferStepsForward tells the steps of a transfer twice and out of order.
 func TestTransferStepsForward(t *testing.T) {
 	table := session.NewTable()

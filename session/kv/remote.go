@@ -30,7 +30,9 @@ const listTimeout = time.Second
 type Remote struct {
 	s     *Store
 	table *session.Table
-	own   string // the gateway in this very process, which is not one of them; "": there is none
+	start string      // tells two application servers apart
+	twin  atomic.Bool // there are two; told once
+	own   string      // the gateway in this very process, which is not one of them; "": there is none
 
 	full   atomic.Int32  // parts that were read to their end
 	filled chan struct{} // closed with the last
@@ -47,7 +49,7 @@ type Remote struct {
 // by Run alone.
 func (s *Store) Remote(table *session.Table, own string) *Remote {
 	return &Remote{
-		s: s, table: table, own: own, filled: make(chan struct{}),
+		s: s, table: table, start: nats.NewInbox(), own: own, filled: make(chan struct{}),
 		nodes: map[string]time.Time{}, heardOf: map[string]time.Time{}, transfers: map[string]string{}, keys: map[string]string{},
 	}
 }

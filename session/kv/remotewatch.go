@@ -19,7 +19,7 @@ import (
 // transfers, and who is there.
 func (r *Remote) Run(ctx context.Context) error {
 	messages := make(chan *nats.Msg, 1024)
-	for _, subject := range []string{".alive", ".transfer"} {
+	for _, subject := range []string{".alive", ".transfer", ".as"} {
 		sub, err := r.s.nc.ChanSubscribe(r.s.cfg.Prefix+subject, messages)
 		if err != nil {
 			return fmt.Errorf("follow gateways: %w", err)
@@ -48,15 +48,40 @@ func (r *Remote) Run(ctx context.Context) error {
 				r.hear(time.Now())
 			}
 			r.bury()
+			r.sayAlive()
 		case <-era.Done():
 			r.probe()
 		case m := <-messages:
-			if m.Subject == r.s.cfg.Prefix+".alive" {
-				r.heard(m.Data)
-			} else if x, ok := parse[storedTransfer](m.Data); ok {
-				r.putTransfer(at(transfersBucket, x.Gateway, x.Transfer.ID).key, *x)
-			}
+			r.take(m)
 		}
+	}
+}
+
+func (r *Remote) take(m *nats.Msg) {
+	switch m.Subject {
+	case r.s.cfg.Prefix + ".alive":
+		r.heard(m.Data)
+	case r.s.cfg.Prefix + ".as":
+		r.compare(m.Data)
+	default:
+		if x, ok := parse[storedTransfer](m.Data); ok {
+			r.putTransfer(at(transfersBucket, x.Gateway, x.Transfer.ID).key, *x)
+		}
+	}
+}
+
+// sayAlive tells other application servers that this one is there.
+func (r *Remote) sayAlive() {
+	if err := r.s.publishJSON(r.s.cfg.Prefix+".as", alive{Node: r.s.cfg.Node, Start: r.start}); err != nil {
+		r.s.log.Debug("not told to be alive", "err", err)
+	}
+}
+
+// compare warns, once, of a second application server: each takes the registrations that the
+// other does not know for ended.
+func (r *Remote) compare(text []byte) {
+	if a, ok := parse[alive](text); ok && a.Start != r.start && r.twin.CompareAndSwap(false, true) {
+		r.s.log.Error("another application server uses this store; there may be one", "node", a.Node)
 	}
 }
 
