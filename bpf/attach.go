@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,27 +41,96 @@ func (h *host) hookPoints() (points []hookPoint) {
 }
 
 // attach puts the programs on the devices: by TCX where the kernel has it (6.6), else by clsact.
-// Filters a crash left are replaced in one step, or removed when they are of no more use.
+// Filters a crash left are replaced in one step, or removed when they are of no more use. The WAN
+// hook goes again at once, but for a gateway that steers all: each packet pays for it (wan).
 func (h *host) attach(k *kernel) error {
 	left, err := h.filtersLeft()
 	if err != nil {
 		return err
 	}
-	h.clsact = h.cfg.ForceClsact
+	h.kernel, h.clsact = k, h.cfg.Attach == AttachClsact
 	for _, p := range h.hookPoints() {
-		if err := h.attachPoint(p, k, left); err != nil {
+		if err := h.attachPoint(p, left); err != nil {
 			return err
 		}
 	}
-	return h.removeFilters(left)
+	if err := h.removeFilters(left); err != nil {
+		return err
+	}
+	h.wanOn = true
+	if h.cfg.SteerAlways {
+		return nil
+	}
+	return h.switchWAN(false)
+}
+
+// wan puts the WAN hook on its devices or takes it off: it is of use while there is an upstream leg,
+// or a terminal is armed, which is how legs come. Call it with Gateway.mu held.
+func (h *host) wan(on bool) error {
+	if h == nil || h.watch == nil { // programs run without devices
+		return nil
+	}
+	return h.watch.do(func() error { return h.switchWAN(on) })
+}
+
+// switchWAN is wan, in the goroutine that may attach. A device that is away gets the hook when it
+// returns.
+func (h *host) switchWAN(on bool) error {
+	if on == h.wanOn {
+		return nil
+	}
+	var errs []error
+	for _, p := range h.hookPoints() {
+		if !on || !p.wan() {
+			continue
+		}
+		if err := h.attachPoint(p, nil); err != nil && !isAway(err) {
+			errs = append(errs, err)
+			on = false // all or none
+		}
+	}
+	for _, d := range h.devices {
+		if !on {
+			errs = append(errs, undoAll(&d.undoWAN))
+		}
+	}
+	h.wanOn = on
+	return errors.Join(errs...)
+}
+
+// isAway reports whether the device does not exist just now.
+func isAway(err error) bool {
+	var none netlink.LinkNotFoundError
+	return errors.Is(err, unix.ENODEV) || errors.As(err, &none)
+}
+
+func (p hookPoint) wan() bool { return p.prog == progWANIn }
+
+// undoes has f called when the hook is taken off.
+func (p hookPoint) undoes(f func() error) {
+	if p.wan() {
+		p.dev.undoWAN = append(p.dev.undoWAN, f)
+	} else {
+		p.dev.undo = append(p.dev.undo, f)
+	}
+}
+
+// undoAll undoes in reverse order, and forgets.
+func undoAll(undo *[]func() error) error {
+	var errs []error
+	for _, f := range slices.Backward(*undo) {
+		errs = append(errs, f())
+	}
+	*undo = nil
+	return errors.Join(errs...)
 }
 
 // attachPoint attaches one program; left is what it may replace.
-func (h *host) attachPoint(p hookPoint, k *kernel, left map[filterID]netlink.Filter) error {
-	prog := k.program(p.prog, p.dev.bare)
+func (h *host) attachPoint(p hookPoint, left map[filterID]netlink.Filter) error {
+	prog := h.kernel.program(p.prog, p.dev.bare)
 	if !h.clsact {
 		err := h.attachTCX(p, prog)
-		if !errors.Is(err, ebpf.ErrNotSupported) {
+		if !errors.Is(err, ebpf.ErrNotSupported) || h.cfg.Attach == AttachTCX {
 			return err
 		}
 		h.clsact = true
@@ -73,7 +143,7 @@ func (h *host) attachTCX(p hookPoint, prog *ebpf.Program) error {
 	if err != nil {
 		return fmt.Errorf("attach %s to %s: %w", p.prog, p.dev.name, err)
 	}
-	h.undo = append(h.undo, l.Close)
+	p.undoes(l.Close)
 	return nil
 }
 
@@ -147,7 +217,8 @@ func clsactOn(index int) *netlink.Clsact {
 }
 
 // addClsact makes sure the device has the qdisc; one that was not there goes with its last filter.
-func (h *host) addClsact(d *device, left map[filterID]netlink.Filter) error {
+func (h *host) addClsact(p hookPoint, left map[filterID]netlink.Filter) error {
+	d := p.dev
 	l, err := h.nl.LinkByIndex(d.index)
 	if err != nil {
 		return fmt.Errorf("find %s: %w", d.name, err)
@@ -166,7 +237,7 @@ func (h *host) addClsact(d *device, left map[filterID]netlink.Filter) error {
 		}
 	}
 	if ours {
-		h.undo = append(h.undo, func() error { return h.removeClsact(l) })
+		p.undoes(func() error { return h.removeClsact(l) })
 	}
 	return nil
 }
@@ -186,7 +257,7 @@ func (h *host) removeClsact(l netlink.Link) error {
 }
 
 func (h *host) attachClsact(p hookPoint, prog *ebpf.Program, left map[filterID]netlink.Filter) error {
-	if err := h.addClsact(p.dev, left); err != nil {
+	if err := h.addClsact(p, left); err != nil {
 		return err
 	}
 	f := &netlink.BpfFilter{
@@ -213,7 +284,7 @@ func (h *host) attachClsact(p hookPoint, prog *ebpf.Program, left map[filterID]n
 		}
 		return fmt.Errorf("attach %s to %s: %w", p.prog, p.dev.name, err)
 	}
-	h.undo = append(h.undo, func() error {
+	p.undoes(func() error {
 		return wrapUndo("remove filter from "+p.dev.name, h.nl.FilterDel(f))
 	})
 	return nil

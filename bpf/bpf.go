@@ -54,6 +54,8 @@ type Gateway struct {
 	mu        sync.Mutex // guards what follows, and writes to the maps it mirrors
 	closed    bool
 	terminals map[scasAddrKey]*terminal
+	version   uint32 // of the subscribers map, as the kernel half has it
+	addresses *addressBits
 	watched   map[Flow]MediaFlow
 	legs      map[Flow]time.Time // zero: in use; else when it goes
 	cuts      map[cutID]time.Time
@@ -87,6 +89,8 @@ func newGateway(cfg Config) *Gateway {
 		log:       cfg.Log,
 		clock:     newClock(),
 		terminals: make(map[scasAddrKey]*terminal),
+		version:   1,
+		addresses: newAddressBits(),
 		watched:   make(map[Flow]MediaFlow),
 		legs:      make(map[Flow]time.Time),
 		cuts:      make(map[cutID]time.Time),
@@ -118,7 +122,7 @@ func (g *Gateway) open() (err error) {
 	if err := g.host.attach(g.kernel); err != nil {
 		return err
 	}
-	return g.host.watchLinks(g.kernel)
+	return g.host.watchLinks()
 }
 
 // load brings programs, maps and the ring buffer up; nothing sends packets through them yet.

@@ -5,7 +5,7 @@
 
 #include "find.h"
 
-enum { ERR_NO_FLOW = 2, ERR_IO = 5, ERR_FULL = 7, ERR_INVALID = 22 }; /* ENOENT EIO E2BIG EINVAL */
+enum { ERR_NO_FLOW = 2, ERR_IO = 5, ERR_BUSY = 16, ERR_INVALID = 22 }; /* ENOENT EIO EBUSY EINVAL */
 
 INLINE int stop_copy(struct tcp_flow *f, __u32 upto)
 {
@@ -17,22 +17,22 @@ INLINE int stop_copy(struct tcp_flow *f, __u32 upto)
 /* Puts what user space knows of a channel in place; what was seen of it stays. */
 INLINE void set_channel(struct walk *w, const struct channel_spec *spec)
 {
-	__u8 slot = w->slots[spec->number];
+	__u8 slot = rtp_slot(w, spec->number);
 	struct channel *ch;
 
-	if (!is_rtp_slot(slot)) {
+	if (!slot) {
+		__u32 shift = (w->count & (MAX_CHANNELS - 1)) * 8;
+
 		if (w->count >= MAX_CHANNELS)
 			return;
+		w->numbers |= (__u64)spec->number << shift;
+		w->used |= 0x80ULL << shift;
 		slot = ++w->count;
-		w->slots[spec->number] = slot;
-		if (!w->slots[(__u8)(spec->number + 1)])
-			w->slots[(__u8)(spec->number + 1)] = slot + SLOT_RTCP;
 	}
 	ch = channel_at(w, slot);
 	ch->number = spec->number;
 	ch->pt = spec->pt;
 	ch->clock_rate = spec->clock_rate;
-	ch->ticks = ticks_of(spec->clock_rate);
 	if (spec->ssrc && spec->ssrc != ch->ssrc) {
 		ch->ssrc = spec->ssrc;
 		ch->flags = CHANNEL_SSRC;
@@ -40,47 +40,34 @@ INLINE void set_channel(struct walk *w, const struct channel_spec *spec)
 	ch->flags |= CHANNEL_SAMPLE;
 }
 
-INLINE struct walk *walk_create(const struct flow_key *k)
-{
-	__u32 zero = 0;
-	__u64 *fresh = bpf_map_lookup_elem(&zeroes, &zero);
-
-	if (!fresh)
-		return 0;
-	if (bpf_map_update_elem(&walks, k, fresh, BPF_NOEXIST))
-		return 0;
-	return bpf_map_lookup_elem(&walks, k);
-}
-
 INLINE int set_channels(struct tcp_flow *f, const struct command *c)
 {
-	struct walk *w = bpf_map_lookup_elem(&walks, &c->flow);
-
-	if (!w)
-		w = walk_create(&c->flow);
-	if (!w)
-		return ERR_FULL;
+	if (!record_lock(&f->turn))
+		return ERR_BUSY;
 	for (int i = 0; i < MAX_CHANNELS; i++)
 		if (i < c->arg)
-			set_channel(w, &c->ch[i]);
-	w->scan_left = SCANS_AT_ONCE;
+			set_channel(&f->walk, &c->ch[i]);
+	f->walk.scan_left = SCANS_AT_ONCE;
+	record_unlock(&f->turn);
 	flow_set(f, FLOW_WALK);
 	return 0;
 }
 
 /* Arms a sample, and with reset starts first and highest anew, on every channel. */
-INLINE void arm_channels(const struct flow_key *k, bool reset)
+INLINE int arm_channels(struct tcp_flow *f, bool reset)
 {
-	struct walk *w = bpf_map_lookup_elem(&walks, k);
+	struct walk *w = &f->walk;
 
-	if (!w)
-		return;
+	if (!record_lock(&f->turn))
+		return ERR_BUSY;
 	for (int i = 0; i < MAX_CHANNELS; i++) {
 		if (reset)
 			w->ch[i].flags &= ~CHANNEL_FIRST;
 		w->ch[i].flags |= CHANNEL_SAMPLE;
 	}
 	w->scan_left = SCANS_AT_ONCE;
+	record_unlock(&f->turn);
+	return 0;
 }
 
 INLINE int command_tcp(const struct command *c)
@@ -103,14 +90,12 @@ INLINE int command_tcp(const struct command *c)
 	case OP_SAMPLE:
 		flow_set(f, FLOW_SAMPLE);
 		f->sample_next = 0;
-		arm_channels(&c->flow, false);
-		return 0;
+		return arm_channels(f, false);
 	case OP_SAMPLE_HIT:
 		f->sample_left = 0;
 		return 0;
 	case OP_RESET:
-		arm_channels(&c->flow, true);
-		return 0;
+		return arm_channels(f, true);
 	}
 	return ERR_INVALID;
 }
@@ -121,11 +106,12 @@ INLINE int command_udp(const struct command *c)
 
 	if (!m)
 		return ERR_NO_FLOW;
-	bpf_spin_lock(&m->lock);
+	if (!record_lock(&m->turn))
+		return ERR_BUSY;
 	if (c->op == OP_RESET)
 		m->flags &= ~MEDIA_FIRST;
 	m->flags |= MEDIA_SAMPLE;
-	bpf_spin_unlock(&m->lock);
+	record_unlock(&m->turn);
 	return c->op == OP_SAMPLE || c->op == OP_RESET ? 0 : ERR_INVALID;
 }
 

@@ -23,9 +23,19 @@ type Config struct {
 	MaxFlows       uint32             // of TCP connections, and as many of UDP media flows; default 131072
 	RingBytes      uint32             // of the ring buffer, a power of two of at least 64 KiB; default 8 MiB
 	CopyRate       uint32             // bytes of server payload copied in a second, node-wide; default 64 MiB
-	ForceClsact    bool               // use clsact even where TCX is available (tests)
+	Attach         Attach             // how programs are put on devices; default AttachAuto
 	Log            *slog.Logger       // nil: slog.Default
 }
+
+// Attach is a way of putting programs on devices.
+type Attach int
+
+// Ways of attaching. AttachAuto is TCX where the kernel has it (6.6), else clsact.
+const (
+	AttachAuto Attach = iota
+	AttachTCX
+	AttachClsact
+)
 
 // DefaultConfig returns the documented defaults; LAN and WAN are for the caller to fill in.
 func DefaultConfig() Config {
@@ -61,6 +71,7 @@ func (c Config) Validate() error {
 		{c.RulePriority < 1 || c.RulePriority > 32765, fmt.Sprintf("rule priority: %d is not in 1..32765", c.RulePriority)},
 		{c.SampleInterval < 10*time.Millisecond || c.SampleInterval > time.Minute, fmt.Sprintf("sample interval: %v is not in 10ms..1m", c.SampleInterval)},
 		{c.MaxSubscribers == 0 || c.MaxFlows == 0 || c.CopyRate == 0, "map sizes and copy rate: must not be 0"},
+		{c.Attach < AttachAuto || c.Attach > AttachClsact, fmt.Sprintf("attach: %d is not a way of attaching", c.Attach)},
 		{c.RingBytes < 64<<10 || bits.OnesCount32(c.RingBytes) != 1, fmt.Sprintf("ring: %d is not a power of two of at least 65536", c.RingBytes)},
 	} {
 		if x.bad {

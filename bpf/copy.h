@@ -24,11 +24,20 @@ INLINE bool rate_take(__u64 now, __u32 size)
 
 	if (!r)
 		return false;
-	if (now - r->since >= SECOND) {
+	if (passed(r->since, now, SECOND)) {
 		r->since = now;
 		r->used = 0;
 	}
 	return __sync_fetch_and_add(&r->used, size) < copy_rate;
+}
+
+/* Sets all of the record's head but kind and payload. */
+INLINE void event_tcp(struct event *ev, const struct flow_key *k, const struct packet *p, const struct tcp_flow *f,
+		      const enum dir dir)
+{
+	event_begin(ev, k, p, dir, bpf_ktime_get_ns());
+	ev->service = f->service;
+	ev->requests = f->requests;
 }
 
 struct frames {
@@ -130,14 +139,14 @@ INLINE void copy_open(struct tcp_flow *f, __u64 now)
 }
 
 /* Sends what of a terminal's segment is wanted. fresh: it goes beyond what was seen. */
-INLINE void copy_up(struct __sk_buff *skb, struct tcp_flow *f, const struct packet *p, struct event *ev, bool fresh,
-		    __u64 now)
+INLINE void copy_up(struct __sk_buff *skb, struct tcp_flow *f, const struct packet *p, const struct flow_key *k,
+		    struct event *ev, bool fresh, __u64 now)
 {
 	__u32 size = p->len;
 
 	if (size && fresh && is_request(skb, p))
 		copy_open(f, now);
-	if (now - f->upload_since >= SECOND) {
+	if (passed(f->upload_since, now, SECOND)) {
 		f->upload_since = now;
 		f->upload_left = UPLOAD_BYTES;
 	}
@@ -147,9 +156,9 @@ INLINE void copy_up(struct __sk_buff *skb, struct tcp_flow *f, const struct pack
 		size = f->upload_left;
 	}
 	f->upload_left -= size;
-	ev->requests = f->requests;
 	if (!size && !(p->flags & (TCP_SYN | TCP_FIN | TCP_RST)))
 		return;
+	event_tcp(ev, k, p, f, TO_SERVER);
 	if (event_segment(ev, skb, p, size))
 		flow_set(f, FLOW_LOSSY);
 }
@@ -175,13 +184,14 @@ INLINE __u32 copy_allowed(struct tcp_flow *f, const struct packet *p, __u64 now)
 }
 
 /* Sends what of a server's segment is wanted as signalling; true: its payload went up. */
-INLINE bool copy_down(struct __sk_buff *skb, struct tcp_flow *f, const struct packet *p, struct event *ev, __u64 now)
+INLINE bool copy_down(struct __sk_buff *skb, struct tcp_flow *f, const struct packet *p, const struct flow_key *k,
+		      struct event *ev, __u64 now)
 {
 	__u32 size = copy_allowed(f, p, now);
 
-	ev->requests = f->requests;
 	if (!size && !(p->flags & (TCP_SYN | TCP_FIN | TCP_RST)))
 		return false;
+	event_tcp(ev, k, p, f, TO_TERMINAL);
 	if (event_segment(ev, skb, p, size))
 		flow_set(f, FLOW_LOSSY);
 	return size != 0;
@@ -189,13 +199,14 @@ INLINE bool copy_down(struct __sk_buff *skb, struct tcp_flow *f, const struct pa
 
 /* Sends the tail of a server's segment when a sample is due: eight segments an interval until user
  * space says that one was of use. */
-INLINE void sample_tail(struct __sk_buff *skb, struct tcp_flow *f, const struct packet *p, struct event *ev, __u64 now)
+INLINE void sample_tail(struct __sk_buff *skb, struct tcp_flow *f, const struct packet *p, const struct flow_key *k,
+			struct event *ev, __u64 now)
 {
 	__u32 size = p->len;
 
 	if (size < SAMPLE_MIN)
 		return;
-	if (now >= f->sample_next) {
+	if (passed(f->sample_next, now, 0)) {
 		f->sample_next = now + sample_ns;
 		f->sample_left = SAMPLE_SEGMENTS;
 	}
@@ -206,6 +217,7 @@ INLINE void sample_tail(struct __sk_buff *skb, struct tcp_flow *f, const struct 
 		size = MAX_TAIL;
 	if (event_fill(ev, skb, p->off + p->len - size, size, MAX_TAIL))
 		return;
+	event_tcp(ev, k, p, f, TO_TERMINAL);
 	ev->kind = EVENT_TAIL;
 	ev->seq = p->seq + p->len - size;
 	if (event_send(ev, size, NOTE_EVENT_TAIL))

@@ -3,7 +3,7 @@
 #ifndef SCAS_EVENT_H
 #define SCAS_EVENT_H
 
-#include "count.h"
+#include "lock.h"
 
 enum { EVENT_HEAD = sizeof(struct event) - MAX_COPY };
 

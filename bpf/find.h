@@ -36,6 +36,29 @@ INLINE bool is_rtp_slot(__u8 slot)
 	return slot && slot < SLOT_RTCP;
 }
 
+/* 1 + index of the announced RTP channel with this number, 0: none. All eight are compared at once;
+ * the lowest byte that is zero after the exclusive or is the one. */
+INLINE __u8 rtp_slot(const struct walk *w, __u8 number)
+{
+	const __u64 ones = 0x0101010101010101ULL;
+	__u64 x = w->numbers ^ number * ones;
+	__u64 zero = (x - ones) & ~x & w->used;
+
+	return ((zero & -zero) >> 7) * 0x0102030405060708ULL >> 56;
+}
+
+/* The slot of a channel number: as rtp_slot, or the same + SLOT_RTCP for the one after an RTP
+ * channel, or 0. */
+INLINE __u8 slot_of(const struct walk *w, __u8 number)
+{
+	__u8 slot = rtp_slot(w, number);
+
+	if (slot)
+		return slot;
+	slot = rtp_slot(w, number - 1);
+	return slot ? slot + SLOT_RTCP : 0;
+}
+
 INLINE __u32 ssrc_of(const __u8 *head)
 {
 	return (__u32)head[12] << 24 | head[13] << 16 | head[14] << 8 | head[15];
@@ -54,7 +77,7 @@ struct scan {
 /* Whether a header may begin at b, of which left bytes are there. */
 INLINE bool may_begin(struct walk *w, const __u8 *b, __u32 left)
 {
-	__u8 slot = left > 1 ? w->slots[b[1]] : 1;
+	__u8 slot = left > 1 ? slot_of(w, b[1]) : 1;
 
 	return is_rtp_slot(slot) && (left < 4 || (b[2] << 8 | b[3]) >= RTP_HEAD) && (left < 5 || b[4] >> 6 == 2) &&
 	       (left < 6 || (b[5] & 0x7f) == channel_at(w, slot)->pt);
@@ -70,7 +93,7 @@ static int scan_byte(__u32 i, void *data)
 	if (i >= s->n)
 		return 1;
 	if (i == s->expect) {
-		if (b[0] == '$' && (left < 2 || s->w->slots[b[1]])) {
+		if (b[0] == '$' && (left < 2 || slot_of(s->w, b[1]))) {
 			s->found = s->maybe;
 			return 1;
 		}
@@ -83,7 +106,7 @@ static int scan_byte(__u32 i, void *data)
 			s->tail = i;
 		return 0;
 	}
-	ch = channel_at(s->w, s->w->slots[b[1]]);
+	ch = channel_at(s->w, slot_of(s->w, b[1]));
 	if (ch->flags & CHANNEL_SSRC && ssrc_of(b) == ch->ssrc) {
 		s->found = i;
 		return 1;
@@ -98,7 +121,7 @@ static int scan_byte(__u32 i, void *data)
 /* Takes one search from the flow's budget. */
 INLINE bool scan_take(struct walk *w, __u64 now)
 {
-	if (now - w->scan_since >= sample_ns) {
+	if (passed(w->scan_since, now, sample_ns)) {
 		w->scan_since = now;
 		if (w->scan_left < SCANS_PER_INTERVAL)
 			w->scan_left = SCANS_PER_INTERVAL;

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -10,15 +11,15 @@ import (
 )
 
 // TCPStats returns the record of the TCP connection f; false when there is none. The record is
-// read under the kernel's lock: ACKs, windows and sequence numbers belong together. It is kept for
-// 10 s after the connection ended.
+// read whole: ACKs, windows and sequence numbers belong together. Times in it are good to a tick of
+// the kernel (1 to 10 ms). It is kept for 10 s after the connection ended.
 func (g *Gateway) TCPStats(f Flow) (TCPStats, bool) {
 	k, err := keyOf(TCP, f)
 	if err != nil {
 		return TCPStats{}, false
 	}
 	var rec scasTcpFlow
-	if g.lookup("flows", &k, &rec) != nil {
+	if !readRecord(g, "flows", &k, &rec, &rec.Turn) {
 		return TCPStats{}, false
 	}
 	is := func(flag scasFlowFlag) bool { return rec.Flags&uint32(flag) != 0 }
@@ -33,10 +34,10 @@ func (g *Gateway) TCPStats(f Flow) (TCPStats, bool) {
 		Copying:    is(scasFlowFlagFLOW_COPY),
 		Requests:   rec.Requests,
 	}
-	var w scasWalk
-	if !is(scasFlowFlagFLOW_WALK) || g.lookup("walks", &k, &w) != nil {
+	if !is(scasFlowFlagFLOW_WALK) {
 		return s, true
 	}
+	w := &rec.Walk
 	s.Walking, s.InStep, s.NextFrame, s.Gaps = true, w.Step != 0, w.Next, w.Gaps
 	for i := range min(int(w.Count), len(w.Ch)) {
 		s.Channels = append(s.Channels, g.channelStats(&w.Ch[i]))
@@ -44,9 +45,29 @@ func (g *Gateway) TCPStats(f Flow) (TCPStats, bool) {
 	return s, true
 }
 
-// lookup reads a record under its lock.
-func (g *Gateway) lookup(name string, key, value any) error {
-	return g.kernel.m(name).LookupWithFlags(key, value, ebpf.LookupLock)
+// readTries is how often a record is read that changes all the time; one that is written once in
+// three microseconds takes two or three.
+const readTries = 1000
+
+// readRecord reads a record that nobody wrote meanwhile: twice the same bytes, and its turn, a
+// member of it, even (see lock.h). Each byte was copied after the first reading of the turn or before
+// the second one, between which there was no writer. False: there is no such record.
+func readRecord[T any](g *Gateway, name string, key *scasFlowKey, record *T, turn *uint32) bool {
+	var before T
+	m := g.kernel.m(name)
+	if m.Lookup(key, &before) != nil {
+		return false
+	}
+	for range readTries {
+		if m.Lookup(key, record) != nil {
+			return false
+		}
+		if *turn&1 == 0 && bytes.Equal(bytesOf(&before), bytesOf(record)) {
+			return true
+		}
+		before = *record
+	}
+	return false
 }
 
 func (g *Gateway) dirStats(d *scasTcpDir) TCPDirStats {
@@ -124,18 +145,27 @@ func (g *Gateway) command(op scasOp, p Proto, f Flow, arg uint32, ch []Channel) 
 	if g.closed {
 		return ErrClosed
 	}
-	errno, err := g.kernel.command.Run(&ebpf.RunOptions{Data: packet})
+	errno, err := g.runCommand(packet)
 	switch {
 	case err != nil:
 		return fmt.Errorf("run command: %w", err)
 	case unix.Errno(errno) == unix.ENOENT:
 		return ErrNoFlow
-	case unix.Errno(errno) == unix.E2BIG:
-		return ErrTooMany
 	case errno != 0:
 		return unix.Errno(errno)
 	}
 	return nil
+}
+
+// runCommand runs the command program, again when a record was busy.
+func (g *Gateway) runCommand(packet []byte) (errno uint32, err error) {
+	for range 10 {
+		errno, err = g.kernel.command.Run(&ebpf.RunOptions{Data: packet})
+		if err != nil || unix.Errno(errno) != unix.EBUSY {
+			break
+		}
+	}
+	return errno, err
 }
 
 func (g *Gateway) tcpCommand(name string, op scasOp, f Flow, arg uint32, ch []Channel) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 
 	"github.com/vishvananda/netlink"
@@ -19,9 +20,12 @@ type host struct {
 	nl      *netlink.Handle
 	devices []*device
 	policy  policy
-	clsact  bool // attach by clsact, not TCX
 	watch   *linkWatch
-	undo    []func() error // in the order of doing; the watch's goroutine adds to it once it runs
+
+	// Once the watch runs its goroutine alone uses these, and what changes in devices.
+	kernel *kernel
+	clsact bool // attach by clsact, not TCX
+	wanOn  bool // the WAN hook is on its devices
 
 	steers bool           // routes and rules are in place; guarded by Gateway.mu, as is
 	unrule []func() error // what removes them
@@ -33,6 +37,8 @@ type device struct {
 	index    int
 	bare     bool // no link header
 	lan, wan bool
+	undo     []func() error // takes the LAN hooks off, in the order of putting on, and
+	undoWAN  []func() error // the WAN hook
 }
 
 // newHost finds the devices. Errors tell which one is missing.
@@ -102,11 +108,10 @@ func (h *host) remove() error {
 	if h.watch != nil {
 		errs = append(errs, h.watch.close()) // first: it attaches, too
 	}
-	undo := append(h.unrule, h.undo...)
-	for i := len(undo) - 1; i >= 0; i-- {
-		errs = append(errs, undo[i]())
+	for _, d := range slices.Backward(h.devices) {
+		errs = append(errs, undoAll(&d.undoWAN), undoAll(&d.undo))
 	}
-	h.undo, h.unrule = nil, nil
+	errs = append(errs, undoAll(&h.unrule))
 	h.nl.Close()
 	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -95,7 +96,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 			l := newLab(t)
 			before := l.gw.state()
 			cfg := l.config()
-			cfg.ForceClsact = clsact
+			cfg.Attach = attachBy(clsact)
 			g := l.open(cfg)
 			if got := l.gw.state(); len(got) <= len(before) && slices.Equal(got, before) {
 				t.Error("nothing was installed")
@@ -123,7 +124,7 @@ func TestForeignClsact(t *testing.T) {
 	must(t, l.gw.nl.QdiscAdd(clsactOn(l.gw.link("lan0").Attrs().Index)))
 	before := l.gw.state()
 	cfg := l.config()
-	cfg.ForceClsact = true
+	cfg.Attach = AttachClsact
 	must(t, l.open(cfg).Close())
 	sameState(t, before, l.gw.state())
 }
@@ -136,7 +137,7 @@ func TestCrash(t *testing.T) {
 				l := newLab(t)
 				before := l.gw.state()
 				cfg := l.config()
-				cfg.ForceClsact = clsact
+				cfg.Attach = attachBy(clsact)
 				crash(t, l, cfg)
 				if slices.Equal(l.gw.state(), before) {
 					t.Fatal("the crash left nothing: nothing is tested")
@@ -166,8 +167,8 @@ func crash(t *testing.T, l *lab, cfg Config) {
 	t.Helper()
 	exe, err := os.Executable()
 	must(t, err)
-	cmd := exec.Command(exe, "-test.run=^TestCrashHelper$")
-	cmd.Env = append(os.Environ(), "SCAS_CRASH_TABLE="+strconv.Itoa(cfg.Table), "SCAS_CRASH_CLSACT="+strconv.FormatBool(cfg.ForceClsact))
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), "SCAS_CRASH_TABLE="+strconv.Itoa(cfg.Table), "SCAS_CRASH_ATTACH="+strconv.Itoa(int(cfg.Attach)))
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, l.gw.do(cmd.Start)) // a child begins in its parent thread's namespace
@@ -183,23 +184,42 @@ func crash(t *testing.T, l *lab, cfg Config) {
 	}
 }
 
-// TestCrashHelper is the process TestCrash kills.
-func TestCrashHelper(t *testing.T) {
-	table, err := strconv.Atoi(os.Getenv("SCAS_CRASH_TABLE"))
-	if err != nil {
-		t.Skip("runs only as the process TestCrash kills")
+// TestMain makes the test program the process TestCrash kills when it is asked to be.
+func TestMain(m *testing.M) {
+	if table := os.Getenv("SCAS_CRASH_TABLE"); table != "" {
+		fmt.Println(openForCrash(table, os.Getenv("SCAS_CRASH_ATTACH")))
+		time.Sleep(time.Minute) // killed long before
+		os.Exit(1)
 	}
+	os.Exit(m.Run())
+}
+
+// openForCrash opens a gateway and arms a terminal: rules and the WAN hook come with the first to be
+// steered.
+func openForCrash(table, attach string) string {
 	cfg := DefaultConfig()
 	cfg.LAN, cfg.WAN = []string{"lan0"}, []string{"wan0"}
-	cfg.Table, cfg.ForceClsact = table, os.Getenv("SCAS_CRASH_CLSACT") == "true"
+	var errs [5]error
+	var way int
+	cfg.Table, errs[0] = strconv.Atoi(table)
+	way, errs[1] = strconv.Atoi(attach)
+	cfg.Attach = Attach(way)
 	g, err := Open(cfg)
-	if err != nil {
-		t.Fatalf("%+v", err)
+	if errs[2] = err; err == nil {
+		errs[3], errs[4] = g.Subscribe(netip.MustParseAddr(ueIP[0])), g.Arm(netip.MustParseAddr(ueIP[0]))
 	}
-	must(t, g.Subscribe(netip.MustParseAddr(ueIP[0])))
-	must(t, g.Arm(netip.MustParseAddr(ueIP[0]))) // rules come with the first to be steered
-	_, _ = os.Stdout.WriteString("gateway is open\n")
-	select {}
+	if err := errors.Join(errs[:]...); err != nil {
+		return err.Error()
+	}
+	return "gateway is open"
+}
+
+// attachBy is the way of attaching a test is to use.
+func attachBy(clsact bool) Attach {
+	if clsact {
+		return AttachClsact
+	}
+	return AttachAuto
 }
 
 // TestConflicts: what belongs to somebody else is not taken, and nothing is left of the attempt.
@@ -225,7 +245,7 @@ func TestConflicts(t *testing.T) {
 			other.Table++
 			other.RulePriority++
 			other.Mark <<= 1
-			other.ForceClsact = true
+			other.Attach = AttachClsact
 			l.open(other)
 		}},
 		{"beside another one", "", func(t *testing.T, l *lab, cfg Config) {
@@ -239,9 +259,9 @@ func TestConflicts(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t)
 			cfg := l.config()
-			cfg.ForceClsact = c.what == "filter"
+			cfg.Attach = attachBy(c.what == "filter")
 			if c.name == "beside another one" && !hasTCX() {
-				t.Skip("needs TCX: clsact filters of two gateways on one device clash")
+				c.what = "filter" // clsact filters of two gateways on one device clash
 			}
 			c.set(t, l, cfg)
 			before := l.gw.state()
@@ -277,7 +297,7 @@ func TestDeviceReturns(t *testing.T) {
 		t.Run(fmt.Sprintf("clsact=%v", clsact), func(t *testing.T) {
 			l := newLab(t)
 			cfg := l.config()
-			cfg.ForceClsact = clsact
+			cfg.Attach = attachBy(clsact)
 			g := l.open(cfg)
 			must(t, g.Subscribe(netip.MustParseAddr(ueIP[0])))
 			must(t, l.gw.nl.LinkDel(l.gw.link("lan0")))

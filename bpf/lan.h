@@ -8,18 +8,51 @@
 #include "steer.h"
 #include "walk.h"
 
-/* What the terminal with this address may do; none: a stranger. */
-INLINE struct subscriber *find_subscriber(const struct packet *p, const __be32 addr[4])
+/* The address as it is looked up: IPv6 is masked. */
+INLINE void address_key(const struct packet *p, const enum dir dir, struct addr_key *k)
 {
-	struct addr_key k;
+	const __be32 *addr = dir == TO_SERVER ? p->src : p->dst;
 
 	if (!p->v6) {
-		__builtin_memcpy(k.addr, addr, sizeof(k.addr));
+		__builtin_memcpy(k->addr, addr, sizeof(k->addr));
 	} else {
 		for (int i = 0; i < 4; i++)
-			k.addr[i] = addr[i] & ipv6_mask[i];
+			k->addr[i] = addr[i] & ipv6_mask[i];
 	}
-	return bpf_map_lookup_elem(&subscribers, &k);
+}
+
+/* The place of an address in the map of them, as addressSlot in Go. */
+INLINE __u32 address_slot(const struct addr_key *k)
+{
+	__u32 x = k->addr[0] ^ k->addr[1] ^ k->addr[2] ^ k->addr[3];
+
+	return x * 0x9e3779b1U >> 12;
+}
+
+/* What there may be for the address, enum address_bit; 0: it is a stranger's. */
+INLINE __u32 address_bits(const struct addr_key *k)
+{
+	__u32 slot = address_slot(k), word = slot / ADDRESSES_PER_WORD;
+	__u64 *bits = bpf_map_lookup_elem(&addresses, &word);
+
+	return bits ? *bits >> slot % ADDRESSES_PER_WORD * 2 & 3 : 0;
+}
+
+/* What the packet's terminal may do, enum subscriber_flag; 0: a stranger. who is where the flow's
+ * record keeps it, with the version of subscribers it is of in the upper half; may be none. */
+INLINE __u32 terminal_flags(const struct addr_key *k, __u64 *who)
+{
+	__u32 version = *(volatile __u32 *)&subscribers_version;
+	struct subscriber *sub;
+	__u32 flags;
+
+	if (who && *(volatile __u64 *)who >> 32 == version)
+		return *(volatile __u64 *)who;
+	sub = bpf_map_lookup_elem(&subscribers, k);
+	flags = sub ? sub->flags : 0;
+	if (who)
+		*(volatile __u64 *)who = (__u64)version << 32 | flags;
+	return flags;
 }
 
 /* The record of the packet's connection, made when there is none or its SYN begins a new one.
@@ -58,81 +91,74 @@ INLINE bool account(struct __sk_buff *skb, const struct packet *p, struct tcp_fl
 	bool fresh;
 
 	parse_options(skb, p, &o);
-	bpf_spin_lock(&f->lock);
+	if (!record_lock(&f->turn)) {
+		flow_set(f, FLOW_LOSSY);
+		return true;
+	}
 	fresh = !(d->flags & DIR_SEQ) || (__s32)(end_seq(p) - d->highest) > 0;
 	account_dir(d, p, &o, now);
-	bpf_spin_unlock(&f->lock);
+	record_unlock(&f->turn);
 	return fresh;
 }
 
 /* Tells user space of a connection joined in its middle. */
-INLINE void announce(struct tcp_flow *f, struct event *ev)
+INLINE void announce(struct tcp_flow *f, const struct packet *p, const struct flow_key *k, const enum dir dir,
+		     struct event *ev)
 {
-	__u8 flags = ev->tcp_flags;
-
+	event_tcp(ev, k, p, f, dir);
 	ev->kind = EVENT_TCP;
 	ev->tcp_flags = 0;
 	if (event_send(ev, 0, NOTE_EVENT_TCP))
 		flow_set(f, FLOW_LOSSY);
-	ev->tcp_flags = flags;
 }
 
 /* What of a server's segment goes up. */
 INLINE void server_segment(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, struct tcp_flow *f,
 			   struct event *ev, __u64 now)
 {
-	bool copied = copy_down(skb, f, p, ev, now);
+	bool copied = copy_down(skb, f, p, k, ev, now);
+	bool sample = f->flags & FLOW_WALK ? !walk_segment(skb, p, k, f, ev, now) : (f->flags & FLOW_SAMPLE) != 0;
 
-	if (f->flags & FLOW_WALK) {
-		if (walk_segment(skb, p, k, f, ev, now) || copied)
-			return;
-		event_begin(ev, k, p, TO_TERMINAL, now);
-		ev->service = f->service;
-		sample_tail(skb, f, p, ev, now);
-	} else if (!copied && f->flags & FLOW_SAMPLE) {
-		sample_tail(skb, f, p, ev, now);
-	}
+	if (sample && !copied)
+		sample_tail(skb, f, p, k, ev, now);
 }
 
 /* Works on a segment of a connection that is watched. */
-INLINE int tcp_watch(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, struct tcp_flow *f,
-		     const enum dir dir, __u64 now)
+INLINE int tcp_watch(struct __sk_buff *skb, struct scratch *s, struct tcp_flow *f, const enum dir dir, __u64 now)
 {
-	struct scratch *s = scratch();
+	const struct packet *p = &s->p;
+	const struct flow_key *k = &s->k;
 	bool joined = false, fresh;
 
 	if (f && f->flags & FLOW_IGNORED && !(dir == TO_SERVER && is_syn(p)))
 		return OUTCOME_TCP_IGNORED;
 	f = watched(p, k, f, dir, &joined, now);
-	if (!f || !s)
+	if (!f)
 		return OUTCOME_TCP_UNTRACKED;
 	fresh = account(skb, p, f, dir, now);
 	if (!p->len && !joined && !(p->flags & (TCP_SYN | TCP_FIN | TCP_RST)))
 		return OUTCOME_TCP;
-	event_begin(&s->ev, k, p, dir, now);
-	s->ev.service = f->service;
 	if (joined)
-		announce(f, &s->ev);
+		announce(f, p, k, dir, &s->ev);
 	if (dir == TO_SERVER && is_readable(skb, f, p, &s->ev))
-		copy_up(skb, f, p, &s->ev, fresh, now);
+		copy_up(skb, f, p, k, &s->ev, fresh, now);
 	else if (dir == TO_TERMINAL && (f->service != SERVICE_MMSH || f->flags & FLOW_PLAYER))
 		server_segment(skb, p, k, f, &s->ev, now);
 	return OUTCOME_TCP;
 }
 
-/* Works on a subscriber's TCP segment on a service port. */
-INLINE int tcp_hook(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, __u32 sub_flags,
-		    const enum dir dir, __u64 now)
+/* Works on a subscriber's TCP segment on a service port, whose record is f if there is one. */
+INLINE int tcp_hook(struct __sk_buff *skb, struct scratch *s, struct tcp_flow *f, __u32 sub_flags, const enum dir dir,
+		    __u64 now)
 {
-	struct tcp_flow *f = bpf_map_lookup_elem(&flows, k);
 	int out;
 
 	if (dir == TO_TERMINAL)
-		return f && f->flags & FLOW_STEERED ? OUTCOME_STEER_STRAY : tcp_watch(skb, p, k, f, dir, now);
-	out = steer_lan(skb, p, k, f, steer_always || sub_flags & SUB_ARMED, now);
+		return f && f->flags & FLOW_STEERED ? OUTCOME_STEER_STRAY : tcp_watch(skb, s, f, dir, now);
+	out = steer_lan(skb, &s->p, &s->k, f, steer_always || sub_flags & SUB_ARMED, now);
 	if (out != OUTCOMES)
 		return out;
-	return tcp_watch(skb, p, k, f, dir, now);
+	return tcp_watch(skb, s, f, dir, now);
 }
 
 /* True when the datagram can be nobody's media: RTP and RTCP begin with version 2 (RFC 3550 §5.1),
@@ -146,79 +172,77 @@ INLINE bool is_no_media(struct __sk_buff *skb, const struct packet *p)
 	return p->len < MIN_MEDIA || READ(skb, p->off, &head) || head.bytes[0] >> 6 != 2;
 }
 
-/* The way of a subscriber's datagram. What is known of it moves to the scratch map: the verifier
- * forgets by which way it got there, or it would follow each way to the end. */
-INLINE int udp_packet(struct __sk_buff *skb, const struct packet *p, __u32 sub_flags, const enum dir dir)
+/* The way of a datagram. A known flow's record is asked first: it knows whose it is. What is known
+ * of the packet moves to the scratch map: the verifier forgets by which way it got there, or it
+ * would follow each way to the end. */
+INLINE int udp_packet(struct __sk_buff *skb, const struct packet *p, const struct addr_key *addr, __u32 bits,
+		      const enum dir dir)
 {
-	bool none = !(sub_flags & SUB_MEDIA) || is_no_media(skb, p);
+	bool none = is_no_media(skb, p);
+	struct scratch *s = scratch();
 	struct media *m = 0;
 	int out = OUTCOME_OTHER_UDP;
-	struct scratch *s;
+	__u32 flags;
 	__u64 now;
 
-	if (none && !(sub_flags & SUB_CUT))
-		return OUTCOME_OTHER_UDP;
-	s = scratch();
 	if (!s)
 		return OUTCOME_OTHER_UDP;
 	make_key(p, dir, &s->k);
-	if (!none)
+	if (!none && bits & ADDRESS_MEDIA)
 		m = bpf_map_lookup_elem(&media_flows, &s->k);
-	if (!m && !(sub_flags & (SUB_CUT | SUB_LEARN)))
+	flags = terminal_flags(addr, m ? &m->who : 0);
+	if (!flags)
+		return OUTCOME_STRANGER;
+	if (!m && !(flags & SUB_CUT) && (none || !(flags & SUB_LEARN)))
 		return OUTCOME_OTHER_UDP;
 	s->p = *p;
 	now = bpf_ktime_get_ns();
-	if (!(sub_flags & SUB_ON))
+	if (!(flags & SUB_ON))
 		out = OUTCOME_STRANGER;
 	else
-		out = media_hook(skb, &s->p, &s->k, m, sub_flags, dir, now);
-	if (sub_flags & SUB_CUT && is_cut(&s->k, dir, now))
+		out = media_hook(skb, &s->p, &s->k, m, flags, dir, now);
+	if (flags & SUB_CUT && is_cut(&s->k, dir, now))
 		return OUTCOME_CUT; /* after it was counted: what its sender acknowledged stays known */
 	return out;
 }
 
-/* The way of a subscriber's TCP segment. */
-INLINE int tcp_packet(struct __sk_buff *skb, const struct packet *p, __u32 sub_flags, const enum dir dir)
+/* The way of a TCP segment. */
+INLINE int tcp_packet(struct __sk_buff *skb, const struct packet *p, const struct addr_key *addr, const enum dir dir)
 {
 	enum service service = service_of(dir == TO_SERVER ? p->dport : p->sport);
 	int out = OUTCOME_OTHER_TCP;
-	struct scratch *s;
+	struct scratch *s = scratch();
+	struct tcp_flow *f = 0;
+	__u32 flags;
 	__u64 now;
 
-	if (!(sub_flags & SUB_CUT) && !service)
-		return OUTCOME_OTHER_TCP;
-	s = scratch();
 	if (!s)
 		return OUTCOME_OTHER_TCP;
 	make_key(p, dir, &s->k);
+	if (service)
+		f = bpf_map_lookup_elem(&flows, &s->k);
+	flags = terminal_flags(addr, f ? &f->who : 0);
+	if (!flags)
+		return OUTCOME_STRANGER;
+	if (!(flags & SUB_CUT) && !service)
+		return OUTCOME_OTHER_TCP;
 	s->p = *p;
-	now = bpf_ktime_get_ns();
-	if (!(sub_flags & SUB_ON))
+	now = tick_now(s);
+	if (!(flags & SUB_ON))
 		out = OUTCOME_STRANGER;
 	else if (service)
-		out = tcp_hook(skb, &s->p, &s->k, sub_flags, dir, now);
-	if (sub_flags & SUB_CUT && is_cut(&s->k, dir, now))
+		out = tcp_hook(skb, s, f, flags, dir, now);
+	if (flags & SUB_CUT && is_cut(&s->k, dir, bpf_ktime_get_ns()))
 		return OUTCOME_CUT;
 	return out;
-}
-
-/* The way of a subscriber's packet: what it was for. */
-INLINE int subscriber_packet(struct __sk_buff *skb, struct packet *p, __u32 sub_flags, const enum dir dir)
-{
-	int out = parse_transport(skb, p);
-
-	if (out != OUTCOMES)
-		return out;
-	if (p->proto == IPPROTO_TCP)
-		return tcp_packet(skb, p, sub_flags, dir);
-	return udp_packet(skb, p, sub_flags, dir);
 }
 
 /* Either LAN hook. */
 INLINE int lan_packet(struct __sk_buff *skb, const enum dir dir)
 {
 	struct packet p = {};
-	struct subscriber *sub;
+	struct addr_key addr;
+	__u32 bits;
 	int out;
 
 	if (skb->mark & mark_bit)
@@ -226,10 +250,16 @@ INLINE int lan_packet(struct __sk_buff *skb, const enum dir dir)
 	out = parse_network(skb, &p);
 	if (out != OUTCOMES)
 		return out;
-	sub = find_subscriber(&p, dir == TO_SERVER ? p.src : p.dst);
-	if (!sub)
+	address_key(&p, dir, &addr);
+	bits = address_bits(&addr);
+	if (!bits)
 		return OUTCOME_STRANGER;
-	return subscriber_packet(skb, &p, sub->flags, dir);
+	out = parse_transport(skb, &p);
+	if (out != OUTCOMES)
+		return terminal_flags(&addr, 0) ? out : OUTCOME_STRANGER;
+	if (p.proto == IPPROTO_TCP)
+		return tcp_packet(skb, &p, &addr, dir);
+	return udp_packet(skb, &p, &addr, bits, dir);
 }
 
 /* The WAN hook: only what goes to upstream legs of ours matters. */

@@ -23,7 +23,7 @@ func (g *Gateway) AddLeg(f Flow) error {
 	if g.closed {
 		return ErrClosed
 	}
-	if err := g.host.steering(); err != nil {
+	if err := g.steer(); err != nil {
 		return fmt.Errorf("add leg %v: %w", f, err)
 	}
 	if err := full(g.kernel.m("legs").Put(k, uint32(1))); err != nil {
@@ -48,6 +48,25 @@ func (g *Gateway) RemoveLeg(f Flow) error {
 
 // writeLegs tells the WAN hook whether there is anything to look for. Call with g.mu held.
 func (g *Gateway) writeLegs() error { return g.kernel.legs.Set(uint32(len(g.legs))) }
+
+// reapSteering takes out the legs whose time is over, and the WAN hook when there are none and no
+// terminal is armed.
+func (g *Gateway) reapSteering(now time.Time) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := g.reapLegs(now); err != nil {
+		return err
+	}
+	if g.cfg.SteerAlways || len(g.legs) > 0 {
+		return nil
+	}
+	for _, t := range g.terminals {
+		if t.armed {
+			return nil
+		}
+	}
+	return g.host.wan(false)
+}
 
 // reapLegs takes out the legs whose time is over. Call with g.mu held.
 func (g *Gateway) reapLegs(now time.Time) error {

@@ -96,7 +96,7 @@ func TestBareDevice(t *testing.T) {
 		l.gw.addr("tun0", "10.99.0.1/24")
 		cfg := l.config()
 		cfg.LAN = append(cfg.LAN, "tun0")
-		cfg.ForceClsact = clsact
+		cfg.Attach = attachBy(clsact)
 		g := l.open(cfg)
 		terminal := netip.MustParseAddr("10.99.0.2")
 		must(t, g.Subscribe(terminal))

@@ -27,6 +27,7 @@ type kernel struct {
 	bare     *ebpf.Collection
 	command  *ebpf.Program
 	legs     *ebpf.Variable
+	version  *ebpf.Variable // of subscribers
 }
 
 // specFor returns the programs and maps with the configuration written in.
@@ -38,7 +39,6 @@ func specFor(cfg Config, header uint32) (*ebpf.CollectionSpec, error) {
 	for name, size := range map[string]uint32{
 		"subscribers": cfg.MaxSubscribers,
 		"flows":       cfg.MaxFlows,
-		"walks":       cfg.MaxFlows,
 		"media_flows": cfg.MaxFlows,
 		"ring":        cfg.RingBytes,
 	} {
@@ -86,6 +86,7 @@ func load(cfg Config, needBare bool) (*kernel, error) {
 	}
 	k.command = k.ethernet.Programs[progCommand]
 	k.legs = k.ethernet.Variables["legs_active"]
+	k.version = k.ethernet.Variables["subscribers_version"]
 	if !needBare {
 		return k, nil
 	}

@@ -16,9 +16,19 @@ struct {
 	__type(value, struct subscriber);
 } subscribers SEC(".maps");
 
+/* Slot of an address (address_slot) -> two bits, enum address_bit: what nobody can be looking for
+ * leaves without a lookup in subscribers. Go writes, with subscribers. Size: 65 536 subscribers
+ * leave nine strangers in ten out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, ADDRESS_SLOTS / ADDRESSES_PER_WORD);
+	__type(key, __u32);
+	__type(value, __u64);
+} addresses SEC(".maps");
+
 /* TCP connection of a subscriber on a service port -> its record. The programs create and write;
- * Go's reaper deletes closed and idle ones. Not LRU: those cannot hold a lock, and a crowd of new
- * connections must not push out old ones. Size: 2.5 connections for each of 50 000 sessions. */
+ * Go's reaper deletes closed and idle ones. Not LRU: a crowd of new connections must not push out
+ * old ones. Size: 2.5 connections for each of 50 000 sessions. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -26,16 +36,6 @@ struct {
 	__type(key, struct flow_key);
 	__type(value, struct tcp_flow);
 } flows SEC(".maps");
-
-/* TCP connection with interleaved media -> where the next '$' is and what was seen. The command
- * program creates (Channels), lan_out writes, dies with its entry in flows. Size as flows. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 131072);
-	__type(key, struct flow_key);
-	__type(value, struct walk);
-} walks SEC(".maps");
 
 /* UDP flow -> its record; server port 0 is a pattern that makes flows. Go creates and deletes
  * (WatchFlow, UnwatchFlow), the programs write and add learned ones. Size as flows. */
@@ -98,8 +98,10 @@ struct scratch {
 	__u8 slack[16];
 	struct packet p;
 	struct flow_key k;
-	__u64 flow[sizeof(struct tcp_flow) / 8]; /* words: a lock may only lie in a map that allows it */
-	__u64 media[sizeof(struct media) / 8];
+	struct tcp_flow flow;
+	struct media media;
+	__u64 tick;    /* the tick of the kernel in which now */
+	__u64 tick_at; /* was this (tick_now) */
 };
 
 /* 0 -> scratch of the traffic hooks. Valid within one program run. */
@@ -109,14 +111,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratches SEC(".maps");
-
-/* 0 -> a new walk: zeroes, too many to be written by a program. Nobody writes it. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64[sizeof(struct walk) / 8]);
-} zeroes SEC(".maps");
 
 /* 0 -> bytes copied node-wide in the second that began at since. The programs write; two CPUs
  * may both open a second, which costs a little accuracy and nothing else. */

@@ -108,15 +108,14 @@ func (g *Gateway) learned(f Flow) Flow {
 		return f
 	}
 	var rec scasMedia
-	if g.lookup("media_flows", &k, &rec) != nil || rec.Learned == 0 {
+	if !readRecord(g, "media_flows", &k, &rec, &rec.Turn) || rec.Learned == 0 {
 		return f
 	}
-	return Flow{f.Terminal, netip.AddrPortFrom(f.Server.Addr(), swap16(rec.Learned))}
+	return Flow{f.Terminal, netip.AddrPortFrom(f.Server.Addr(), swap16(uint16(rec.Learned)))}
 }
 
 // MediaStats returns the record of the UDP media flow f as WatchFlow named it, or as it was
-// learned; false when there is none. It is read under the kernel's lock: its numbers belong
-// together.
+// learned; false when there is none. It is read whole: its numbers belong together.
 func (g *Gateway) MediaStats(f Flow) (MediaStats, bool) {
 	f = g.learned(unmapped(f))
 	k, err := keyOf(UDP, f)
@@ -124,7 +123,7 @@ func (g *Gateway) MediaStats(f Flow) (MediaStats, bool) {
 		return MediaStats{}, false
 	}
 	var r scasMedia
-	if g.lookup("media_flows", &k, &r) != nil {
+	if !readRecord(g, "media_flows", &k, &r, &r.Turn) {
 		return MediaStats{}, false
 	}
 	is := func(flag scasMediaFlag) bool { return r.Flags&uint32(flag) != 0 }

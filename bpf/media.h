@@ -48,7 +48,7 @@ INLINE int rtcp_packet(struct datagram *g, const enum dir dir)
 		m->rtcp_up++;
 	else
 		m->rtcp_down++;
-	if (g->now - m->rtcp_since >= SECOND) {
+	if (passed(m->rtcp_since, g->now, SECOND)) {
 		m->rtcp_since = g->now;
 		m->rtcp_left = RTCP_PER_SECOND;
 	}
@@ -65,12 +65,10 @@ INLINE int rtcp_packet(struct datagram *g, const enum dir dir)
  * to sixteen samples an interval. */
 INLINE bool sample_due(struct media *m, int news, __u64 now)
 {
-	__u64 since = now - m->sampled;
-
 	if (news)
 		m->flags |= MEDIA_NEWS;
-	if (!(m->flags & MEDIA_SAMPLE) && !(news & NEWS_FIRST) && since < sample_ns &&
-	    (!(m->flags & MEDIA_NEWS) || since < sample_ns / 16))
+	if (!(m->flags & MEDIA_SAMPLE) && !(news & NEWS_FIRST) && !passed(m->sampled, now, sample_ns) &&
+	    (!(m->flags & MEDIA_NEWS) || !passed(m->sampled, now, sample_ns / 16)))
 		return false;
 	m->sampled = now;
 	m->flags &= ~(MEDIA_SAMPLE | MEDIA_NEWS);
@@ -99,10 +97,13 @@ INLINE int rtp_packet(struct datagram *g, const struct rtp_wire *w)
 	if (!takes_pt(m, r.pt))
 		return OUTCOME_MEDIA_OTHER;
 	arrival = to_ticks(g->now, m->ticks);
-	bpf_spin_lock(&m->lock);
+	if (!record_lock(&m->turn)) {
+		media_lossy(m);
+		return OUTCOME_RTP;
+	}
 	news = media_account(m, &r, g->len, arrival, g->now);
 	sample = sample_due(m, news & ~NEWS_SEQ, g->now);
-	bpf_spin_unlock(&m->lock);
+	record_unlock(&m->turn);
 	if (news)
 		note_news(news);
 	if (sample)
@@ -162,7 +163,9 @@ INLINE struct media *media_learn(struct __sk_buff *skb, const struct packet *p, 
 	pattern = bpf_map_lookup_elem(&media_flows, &any);
 	if (!pattern || !s || pattern->learned || !is_wanted(skb, p, pattern))
 		return 0;
-	m = (void *)s->media;
+	if (__sync_val_compare_and_swap(&pattern->learned, 0, (__u32)k->server_port))
+		return 0; /* another processor was first, with this port or another one */
+	m = &s->media;
 	__builtin_memset(m, 0, sizeof(*m));
 	m->pt_mask[0] = pattern->pt_mask[0];
 	m->pt_mask[1] = pattern->pt_mask[1];
@@ -172,9 +175,9 @@ INLINE struct media *media_learn(struct __sk_buff *skb, const struct packet *p, 
 	m->bad_seq = NO_SEQ;
 	if (bpf_map_update_elem(&media_flows, k, m, BPF_NOEXIST)) {
 		note(NOTE_MEDIA_FULL);
+		pattern->learned = 0;
 		return 0;
 	}
-	pattern->learned = k->server_port;
 	note(NOTE_MEDIA_LEARNED);
 	return bpf_map_lookup_elem(&media_flows, k);
 }

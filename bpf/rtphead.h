@@ -56,10 +56,10 @@ INLINE bool takes_pt(const struct media *m, __u8 pt)
 	return mask >> (pt & 63) & 1;
 }
 
-/* A clock's ticks in a nanosecond, times 2^32. */
+/* A clock's ticks in a nanosecond, times 2^32, without a division: 2305843009 is 2^61 / 10^9. */
 INLINE __u64 ticks_of(__u32 clock_rate)
 {
-	return ((__u64)clock_rate << 32) / SECOND;
+	return clock_rate * 2305843009ULL >> 29;
 }
 
 /* Nanoseconds as ticks of a clock, wrapping, without a division: good to 1 in 30000 at 8 kHz, and

@@ -82,6 +82,7 @@ enum note {
 	NOTE_STEER_LOCAL,      /* for this router itself */
 	NOTE_STEER_NO_LISTENER,
 	NOTE_STEER_ASSIGN_FAILED,
+	NOTE_RECORD_BUSY, /* a record held by another processor for too long: packet not accounted */
 	NOTES,
 };
 
@@ -116,7 +117,7 @@ enum flow_flag {
 	FLOW_IGNORED = 8,
 	FLOW_LOSSY = 16,
 	FLOW_COPY = 32,    /* copy server -> terminal */
-	FLOW_WALK = 64,    /* has an entry in walks */
+	FLOW_WALK = 64,    /* its channels are known */
 	FLOW_SAMPLE = 128, /* tail samples wanted */
 	FLOW_PLAYER = 256, /* mmsh: signature seen */
 };
@@ -138,6 +139,13 @@ enum media_flag {
 	MEDIA_LOSSY = 32,
 	MEDIA_NEWS = 64, /* one not long after the last sample goes up */
 };
+
+enum address_bit {
+	ADDRESS_ENTRY = 1, /* some terminal with such an address has an entry in subscribers */
+	ADDRESS_MEDIA = 2, /* one of them has media flows */
+};
+
+enum { ADDRESS_SLOTS = 1 << 20, ADDRESSES_PER_WORD = 32 };
 
 enum { MAX_CHANNELS = 8, SLOT_RTCP = 128, MAX_COPY = 4096, MAX_HEAD = 128, MAX_RTCP = 512, MAX_TAIL = 2048 };
 
@@ -168,7 +176,8 @@ struct cut {
 };
 SIZE_IS(struct cut, 16);
 
-/* One direction of a TCP connection: what its sender sent. */
+/* One direction of a TCP connection: what its sender sent. Times are good to a tick of the kernel
+ * (tick_now). */
 struct tcp_dir {
 	__u64 tsval_at;
 	__u64 last;
@@ -186,32 +195,12 @@ struct tcp_dir {
 };
 SIZE_IS(struct tcp_dir, 56);
 
-struct tcp_flow {
-	struct tcp_dir up;   /* terminal -> server */
-	struct tcp_dir down; /* server -> terminal */
-	__u64 copy_until;
-	__u64 upload_since;
-	__u64 sample_next;
-	__u32 copy_left;
-	__u32 upload_left;
-	__u32 requests;
-	__u32 flags;
-	__u32 mmsh_seen; /* payload bytes searched for a player's signature */
-	__u8 service;
-	__u8 sample_left;
-	__u8 pad[2];
-	struct bpf_spin_lock lock;
-	__u32 pad2;
-};
-SIZE_IS(struct tcp_flow, 168);
-
 struct channel {
 	__u64 first;
 	__u64 last;
 	__u64 sampled;
 	__u64 packets;
 	__u64 bytes;
-	__u64 ticks; /* clock ticks in a nanosecond, times 2^32 */
 	__u32 ssrc;
 	__u32 clock_rate;
 	__u32 rtptime;
@@ -227,33 +216,56 @@ struct channel {
 	__u8 flags;
 	__u8 pad[3];
 };
-SIZE_IS(struct channel, 88);
+SIZE_IS(struct channel, 80);
 
 /* The walk over the `$` headers of one connection, server -> terminal. */
 struct walk {
 	struct channel ch[MAX_CHANNELS];
 	__u64 scan_since;
 	__u64 rtcp_since;
-	__u64 pend_at;  /* when pend arrived, 0 none */
+	__u64 pend_at; /* when pend arrived, 0 none */
+	__u64 numbers; /* byte i: channel number of ch[i] */
+	__u64 used;    /* byte i: 0x80 when ch[i] is in use */
 	__u32 next;     /* TCP sequence number of the next '$' */
 	__u32 pend_seq; /* of the '$' of the frame in pend */
 	__u32 gaps;
-	__u8 slots[256]; /* channel number -> 1 + index in ch for RTP, the same + SLOT_RTCP for the one after it, 0 */
-	__u8 pend[16];   /* header found, not yet proved by the one after it */
-	__u8 head[40];   /* header under way: bytes of earlier segments, then this one's */
+	__u8 pend[16]; /* header found, not yet proved by the one after it */
+	__u8 head[32]; /* header under way: bytes of earlier segments, then this one's */
 	__u8 head_len;
 	__u8 count; /* channels in use */
 	__u8 step;  /* 1: next is valid */
 	__u8 doubt; /* headers still to prove */
 	__u8 scan_left;
 	__u8 rtcp_left;
-	__u8 pad[2];
-	struct bpf_spin_lock lock;
+	__u8 pad[6];
 };
-SIZE_IS(struct walk, 1064);
+SIZE_IS(struct walk, 752);
+
+/* One TCP connection. With its key and the kernel's own header of an entry it fills 1 KiB, the
+ * size the kernel gives out. */
+struct tcp_flow {
+	__u64 who;           /* as in struct media */
+	struct tcp_dir up;   /* terminal -> server */
+	struct tcp_dir down; /* server -> terminal */
+	__u64 copy_until;
+	__u64 upload_since;
+	__u64 sample_next;
+	__u32 copy_left;
+	__u32 upload_left;
+	__u32 requests;
+	__u32 flags;
+	__u32 mmsh_seen; /* payload bytes searched for a player's signature */
+	__u32 turn;      /* see record_lock */
+	__u8 service;
+	__u8 sample_left;
+	__u8 pad[6];
+	struct walk walk;
+};
+SIZE_IS(struct tcp_flow, 928);
 
 /* One UDP flow of RTP or RTCP. */
 struct media {
+	__u64 who; /* see terminal_flags; first, for the verifier's sake: it is looked for before it is there */
 	__u64 first;
 	__u64 last;
 	__u64 sampled;
@@ -279,14 +291,13 @@ struct media {
 	__u32 ssrc_changes;
 	__u32 bad_seq; /* next one expected after a jump, >65535 none */
 	__u32 flags;
+	__u32 learned; /* pattern: the port found, network order */
+	__u32 turn;    /* see record_lock */
 	__u16 first_seq;
-	__be16 learned; /* pattern: the port found */
 	__u8 pt;
 	__u8 rtcp_left;
-	__u8 pad[2];
-	struct bpf_spin_lock lock;
 };
-SIZE_IS(struct media, 176);
+SIZE_IS(struct media, 184);
 
 /* Record of the ring buffer; size bytes of payload follow. */
 struct event {
@@ -339,6 +350,7 @@ const struct go_types {
 	enum flow_flag flow_flag;
 	enum channel_flag channel_flag;
 	enum media_flag media_flag;
+	enum address_bit address_bit;
 	struct command command;
 } *go_types __attribute__((unused));
 
@@ -353,5 +365,6 @@ volatile const __u8 service_ports[16384];  /* two bits a port: enum service */
 
 /* State Go writes while running. */
 __u32 legs_active; /* entries in legs */
+__u32 subscribers_version = 1; /* counted up after each change of subscribers, never 0 */
 
 #endif

@@ -18,6 +18,13 @@ type scasAddrKey struct {
 	Addr [4]uint32
 }
 
+type scasAddressBit uint32
+
+const (
+	scasAddressBitADDRESS_ENTRY scasAddressBit = 1
+	scasAddressBitADDRESS_MEDIA scasAddressBit = 2
+)
+
 type scasChannel struct {
 	_             structs.HostLayout
 	First         uint64
@@ -25,7 +32,6 @@ type scasChannel struct {
 	Sampled       uint64
 	Packets       uint64
 	Bytes         uint64
-	Ticks         uint64
 	Ssrc          uint32
 	ClockRate     uint32
 	Rtptime       uint32
@@ -140,6 +146,7 @@ const (
 
 type scasMedia struct {
 	_            structs.HostLayout
+	Who          uint64
 	First        uint64
 	Last         uint64
 	Sampled      uint64
@@ -165,15 +172,11 @@ type scasMedia struct {
 	SsrcChanges  uint32
 	BadSeq       uint32
 	Flags        uint32
+	Learned      uint32
+	Turn         uint32
 	FirstSeq     uint16
-	Learned      uint16
 	Pt           uint8
 	RtcpLeft     uint8
-	Pad          [2]uint8
-	Lock         struct {
-		_   structs.HostLayout
-		Val uint32
-	}
 }
 
 type scasMediaFlag uint32
@@ -224,7 +227,8 @@ const (
 	scasNoteNOTE_STEER_LOCAL         scasNote = 30
 	scasNoteNOTE_STEER_NO_LISTENER   scasNote = 31
 	scasNoteNOTE_STEER_ASSIGN_FAILED scasNote = 32
-	scasNoteNOTES                    scasNote = 33
+	scasNoteNOTE_RECORD_BUSY         scasNote = 33
+	scasNoteNOTES                    scasNote = 34
 )
 
 type scasOp uint32
@@ -299,10 +303,12 @@ type scasScratch struct {
 		V6      uint8
 		Pad     uint8
 	}
-	K     scasFlowKey
-	_     [4]byte
-	Flow  [21]uint64
-	Media [22]uint64
+	K      scasFlowKey
+	_      [4]byte
+	Flow   scasTcpFlow
+	Media  scasMedia
+	Tick   uint64
+	TickAt uint64
 }
 
 type scasSubscriber struct {
@@ -354,6 +360,7 @@ const (
 
 type scasTcpFlow struct {
 	_           structs.HostLayout
+	Who         uint64
 	Up          scasTcpDir
 	Down        scasTcpDir
 	CopyUntil   uint64
@@ -364,14 +371,11 @@ type scasTcpFlow struct {
 	Requests    uint32
 	Flags       uint32
 	MmshSeen    uint32
+	Turn        uint32
 	Service     uint8
 	SampleLeft  uint8
-	Pad         [2]uint8
-	Lock        struct {
-		_   structs.HostLayout
-		Val uint32
-	}
-	Pad2 uint32
+	Pad         [6]uint8
+	Walk        scasWalk
 }
 
 type scasWalk struct {
@@ -380,54 +384,51 @@ type scasWalk struct {
 	ScanSince uint64
 	RtcpSince uint64
 	PendAt    uint64
+	Numbers   uint64
+	Used      uint64
 	Next      uint32
 	PendSeq   uint32
 	Gaps      uint32
-	Slots     [256]uint8
 	Pend      [16]uint8
-	Head      [40]uint8
+	Head      [32]uint8
 	HeadLen   uint8
 	Count     uint8
 	Step      uint8
 	Doubt     uint8
 	ScanLeft  uint8
 	RtcpLeft  uint8
-	Pad       [2]uint8
-	Lock      struct {
-		_   structs.HostLayout
-		Val uint32
-	}
+	Pad       [6]uint8
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	scasMapCopyRates    = "copy_rates"
-	scasMapCounters     = "counters"
-	scasMapCuts         = "cuts"
-	scasMapFlows        = "flows"
-	scasMapLegs         = "legs"
-	scasMapListeners    = "listeners"
-	scasMapMediaFlows   = "media_flows"
-	scasMapRing         = "ring"
-	scasMapScratches    = "scratches"
-	scasMapSubscribers  = "subscribers"
-	scasMapWalks        = "walks"
-	scasMapZeroes       = "zeroes"
-	scasProgLanIn       = "lan_in"
-	scasProgLanOut      = "lan_out"
-	scasProgRunCommand  = "run_command"
-	scasProgWanIn       = "wan_in"
-	scasVarCopyRate     = "copy_rate"
-	scasVarGoTypes      = "go_types"
-	scasVarIpv6Mask     = "ipv6_mask"
-	scasVarLegsActive   = "legs_active"
-	scasVarLinkHeader   = "link_header"
-	scasVarMarkBit      = "mark_bit"
-	scasVarSampleNs     = "sample_ns"
-	scasVarServicePorts = "service_ports"
-	scasVarSteerAlways  = "steer_always"
+	scasMapAddresses          = "addresses"
+	scasMapCopyRates          = "copy_rates"
+	scasMapCounters           = "counters"
+	scasMapCuts               = "cuts"
+	scasMapFlows              = "flows"
+	scasMapLegs               = "legs"
+	scasMapListeners          = "listeners"
+	scasMapMediaFlows         = "media_flows"
+	scasMapRing               = "ring"
+	scasMapScratches          = "scratches"
+	scasMapSubscribers        = "subscribers"
+	scasProgLanIn             = "lan_in"
+	scasProgLanOut            = "lan_out"
+	scasProgRunCommand        = "run_command"
+	scasProgWanIn             = "wan_in"
+	scasVarCopyRate           = "copy_rate"
+	scasVarGoTypes            = "go_types"
+	scasVarIpv6Mask           = "ipv6_mask"
+	scasVarLegsActive         = "legs_active"
+	scasVarLinkHeader         = "link_header"
+	scasVarMarkBit            = "mark_bit"
+	scasVarSampleNs           = "sample_ns"
+	scasVarServicePorts       = "service_ports"
+	scasVarSteerAlways        = "steer_always"
+	scasVarSubscribersVersion = "subscribers_version"
 )
 
 // loadScas returns the embedded CollectionSpec for scas.
@@ -482,6 +483,7 @@ type scasProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type scasMapSpecs struct {
+	Addresses   *ebpf.MapSpec `ebpf:"addresses"`
 	CopyRates   *ebpf.MapSpec `ebpf:"copy_rates"`
 	Counters    *ebpf.MapSpec `ebpf:"counters"`
 	Cuts        *ebpf.MapSpec `ebpf:"cuts"`
@@ -492,23 +494,22 @@ type scasMapSpecs struct {
 	Ring        *ebpf.MapSpec `ebpf:"ring"`
 	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
 	Subscribers *ebpf.MapSpec `ebpf:"subscribers"`
-	Walks       *ebpf.MapSpec `ebpf:"walks"`
-	Zeroes      *ebpf.MapSpec `ebpf:"zeroes"`
 }
 
 // scasVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type scasVariableSpecs struct {
-	CopyRate     *ebpf.VariableSpec `ebpf:"copy_rate"`
-	GoTypes      *ebpf.VariableSpec `ebpf:"go_types"`
-	Ipv6Mask     *ebpf.VariableSpec `ebpf:"ipv6_mask"`
-	LegsActive   *ebpf.VariableSpec `ebpf:"legs_active"`
-	LinkHeader   *ebpf.VariableSpec `ebpf:"link_header"`
-	MarkBit      *ebpf.VariableSpec `ebpf:"mark_bit"`
-	SampleNs     *ebpf.VariableSpec `ebpf:"sample_ns"`
-	ServicePorts *ebpf.VariableSpec `ebpf:"service_ports"`
-	SteerAlways  *ebpf.VariableSpec `ebpf:"steer_always"`
+	CopyRate           *ebpf.VariableSpec `ebpf:"copy_rate"`
+	GoTypes            *ebpf.VariableSpec `ebpf:"go_types"`
+	Ipv6Mask           *ebpf.VariableSpec `ebpf:"ipv6_mask"`
+	LegsActive         *ebpf.VariableSpec `ebpf:"legs_active"`
+	LinkHeader         *ebpf.VariableSpec `ebpf:"link_header"`
+	MarkBit            *ebpf.VariableSpec `ebpf:"mark_bit"`
+	SampleNs           *ebpf.VariableSpec `ebpf:"sample_ns"`
+	ServicePorts       *ebpf.VariableSpec `ebpf:"service_ports"`
+	SteerAlways        *ebpf.VariableSpec `ebpf:"steer_always"`
+	SubscribersVersion *ebpf.VariableSpec `ebpf:"subscribers_version"`
 }
 
 // scasObjects contains all objects after they have been loaded into the kernel.
@@ -531,6 +532,7 @@ func (o *scasObjects) Close() error {
 //
 // It can be passed to loadScasObjects or ebpf.CollectionSpec.LoadAndAssign.
 type scasMaps struct {
+	Addresses   *ebpf.Map `ebpf:"addresses"`
 	CopyRates   *ebpf.Map `ebpf:"copy_rates"`
 	Counters    *ebpf.Map `ebpf:"counters"`
 	Cuts        *ebpf.Map `ebpf:"cuts"`
@@ -541,12 +543,11 @@ type scasMaps struct {
 	Ring        *ebpf.Map `ebpf:"ring"`
 	Scratches   *ebpf.Map `ebpf:"scratches"`
 	Subscribers *ebpf.Map `ebpf:"subscribers"`
-	Walks       *ebpf.Map `ebpf:"walks"`
-	Zeroes      *ebpf.Map `ebpf:"zeroes"`
 }
 
 func (m *scasMaps) Close() error {
 	return _ScasClose(
+		m.Addresses,
 		m.CopyRates,
 		m.Counters,
 		m.Cuts,
@@ -557,8 +558,6 @@ func (m *scasMaps) Close() error {
 		m.Ring,
 		m.Scratches,
 		m.Subscribers,
-		m.Walks,
-		m.Zeroes,
 	)
 }
 
@@ -566,15 +565,16 @@ func (m *scasMaps) Close() error {
 //
 // It can be passed to loadScasObjects or ebpf.CollectionSpec.LoadAndAssign.
 type scasVariables struct {
-	CopyRate     *ebpf.Variable `ebpf:"copy_rate"`
-	GoTypes      *ebpf.Variable `ebpf:"go_types"`
-	Ipv6Mask     *ebpf.Variable `ebpf:"ipv6_mask"`
-	LegsActive   *ebpf.Variable `ebpf:"legs_active"`
-	LinkHeader   *ebpf.Variable `ebpf:"link_header"`
-	MarkBit      *ebpf.Variable `ebpf:"mark_bit"`
-	SampleNs     *ebpf.Variable `ebpf:"sample_ns"`
-	ServicePorts *ebpf.Variable `ebpf:"service_ports"`
-	SteerAlways  *ebpf.Variable `ebpf:"steer_always"`
+	CopyRate           *ebpf.Variable `ebpf:"copy_rate"`
+	GoTypes            *ebpf.Variable `ebpf:"go_types"`
+	Ipv6Mask           *ebpf.Variable `ebpf:"ipv6_mask"`
+	LegsActive         *ebpf.Variable `ebpf:"legs_active"`
+	LinkHeader         *ebpf.Variable `ebpf:"link_header"`
+	MarkBit            *ebpf.Variable `ebpf:"mark_bit"`
+	SampleNs           *ebpf.Variable `ebpf:"sample_ns"`
+	ServicePorts       *ebpf.Variable `ebpf:"service_ports"`
+	SteerAlways        *ebpf.Variable `ebpf:"steer_always"`
+	SubscribersVersion *ebpf.Variable `ebpf:"subscribers_version"`
 }
 
 // scasPrograms contains all programs after they have been loaded into the kernel.

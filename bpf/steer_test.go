@@ -76,7 +76,7 @@ func TestSteer(t *testing.T) {
 func testSteer(t *testing.T, family int, clsact bool) {
 	l := newLab(t)
 	cfg := l.config()
-	cfg.ForceClsact = clsact
+	cfg.Attach = attachBy(clsact)
 	g := l.open(cfg)
 	ln := l.listener(g, family)
 	terminal := netip.MustParseAddr(ueIP[family])

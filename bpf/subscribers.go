@@ -45,19 +45,33 @@ func (g *Gateway) terminalOf(a netip.Addr) (scasAddrKey, *terminal, error) {
 	return k, t, nil
 }
 
-// writeTerminal brings the kernel's entry in line with t. Call with g.mu held.
+// writeTerminal brings the kernel's entry in line with t, then the version by which flow records
+// tell that what they know of their terminal is old, and last the bits of the address. Call with
+// g.mu held.
 func (g *Gateway) writeTerminal(k scasAddrKey, t *terminal) error {
 	m := g.kernel.m("subscribers")
+	bits := uint8(scasAddressBitADDRESS_ENTRY)
+	if t.media > 0 {
+		bits |= uint8(scasAddressBitADDRESS_MEDIA)
+	}
+	var err error
 	if !t.on && t.cuts == 0 {
 		if t.media == 0 {
 			delete(g.terminals, k)
 		}
-		if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return err
-		}
-		return nil
+		bits = 0
+		err = gone(m.Delete(k))
+	} else {
+		err = full(m.Put(k, scasSubscriber{Flags: t.flags()}))
 	}
-	return full(m.Put(k, scasSubscriber{Flags: t.flags()}))
+	if err != nil {
+		return err
+	}
+	g.version = max(g.version+1, 1)
+	if err := g.kernel.version.Set(g.version); err != nil {
+		return err
+	}
+	return g.addresses.set(k, bits, g.kernel.m("addresses"))
 }
 
 // full makes the kernel's word for a full map ours.
@@ -124,10 +138,18 @@ func (g *Gateway) arm(op string, a netip.Addr, on bool) error {
 		}
 		t.armed = on
 		if on {
-			return g.host.steering()
+			return g.steer()
 		}
 		return nil
 	})
+}
+
+// steer makes the host ready for steered connections and their upstream legs. Call with g.mu held.
+func (g *Gateway) steer() error {
+	if err := g.host.steering(); err != nil {
+		return err
+	}
+	return g.host.wan(true)
 }
 
 // SetListener puts the listening sockets steered connections arrive at in place; either may be

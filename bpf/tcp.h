@@ -160,13 +160,11 @@ INLINE struct tcp_flow *flow_create(const struct flow_key *k, __u32 flags, enum 
 
 	if (!s)
 		return 0;
-	fresh = (void *)s->flow;
+	fresh = &s->flow;
 	__builtin_memset(fresh, 0, sizeof(*fresh));
 	fresh->flags = flags;
 	fresh->service = service;
 	fresh->up.last = now;
-	if (flags & FLOW_SYN)
-		bpf_map_delete_elem(&walks, k);
 	if (bpf_map_update_elem(&flows, k, fresh, BPF_ANY)) {
 		note(NOTE_FLOW_FULL);
 		return 0;

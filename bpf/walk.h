@@ -10,19 +10,17 @@ enum { MAX_FRAMES = 512 };
 
 INLINE bool channel_due(struct channel *ch, int news, __u64 now)
 {
-	__u64 since = now - ch->sampled;
-
 	if (news)
 		ch->flags |= CHANNEL_NEWS;
-	if (!(ch->flags & CHANNEL_SAMPLE) && !(news & NEWS_FIRST) && since < sample_ns &&
-	    (!(ch->flags & CHANNEL_NEWS) || since < sample_ns / 16))
+	if (!(ch->flags & CHANNEL_SAMPLE) && !(news & NEWS_FIRST) && !passed(ch->sampled, now, sample_ns) &&
+	    (!(ch->flags & CHANNEL_NEWS) || !passed(ch->sampled, now, sample_ns / 16)))
 		return false;
 	ch->sampled = now;
 	ch->flags &= ~(CHANNEL_SAMPLE | CHANNEL_NEWS);
 	return true;
 }
 
-/* Writes one frame into its channel; true: its head goes up. Call with the walk's lock held. */
+/* Writes one frame into its channel; true: its head goes up. */
 INLINE bool channel_account(struct channel *ch, const struct rtp *r, __u32 len, __u32 frame_seq, __u32 elapsed,
 			    __u64 now)
 {
@@ -63,7 +61,7 @@ INLINE void frame_send(struct walk_run *r, const __u8 *head, __u32 frame_seq, __
 {
 	struct event *ev = r->ev;
 
-	event_begin(ev, r->k, r->p, TO_TERMINAL, at);
+	event_begin(ev, r->k, r->p, TO_TERMINAL, at == r->now ? bpf_ktime_get_ns() : at);
 	ev->kind = EVENT_FRAME;
 	ev->service = SERVICE_RTSP;
 	ev->channel = head[1];
@@ -83,17 +81,13 @@ INLINE void frame_take(struct walk_run *r, struct channel *ch, const __u8 *head,
 		       __u32 size)
 {
 	const struct rtp_wire *wire = (const void *)(head + 4);
-	__u64 idle = at - ch->last;
+	__u64 idle = passed(ch->last, at, 0) ? at - ch->last : 0;
 	struct rtp rtp;
 	__u32 elapsed;
-	bool sample;
 
 	rtp_read(wire, &rtp);
-	elapsed = to_ticks(idle < 3600 * SECOND ? idle : 3600 * SECOND, ch->ticks);
-	bpf_spin_lock(&r->w->lock);
-	sample = channel_account(ch, &rtp, head[2] << 8 | head[3], frame_seq, elapsed, at);
-	bpf_spin_unlock(&r->w->lock);
-	if (sample)
+	elapsed = to_ticks(idle < 3600 * SECOND ? idle : 3600 * SECOND, ticks_of(ch->clock_rate));
+	if (channel_account(ch, &rtp, head[2] << 8 | head[3], frame_seq, elapsed, at))
 		frame_send(r, head, frame_seq, at, off, size);
 }
 
@@ -103,13 +97,13 @@ INLINE void rtcp_frame(struct walk_run *r, __u32 off, __u32 size)
 	struct walk *w = r->w;
 	struct event *ev = r->ev;
 
-	event_begin(ev, r->k, r->p, TO_TERMINAL, r->now);
+	event_begin(ev, r->k, r->p, TO_TERMINAL, bpf_ktime_get_ns());
 	ev->kind = EVENT_RTCP;
 	ev->service = SERVICE_RTSP;
 	ev->channel = w->head[1];
 	ev->seq = w->next;
 	ev->length = size;
-	if (r->now - w->rtcp_since >= SECOND) {
+	if (passed(w->rtcp_since, r->now, SECOND)) {
 		w->rtcp_since = r->now;
 		w->rtcp_left = RTCP_PER_SECOND;
 	}
@@ -130,7 +124,7 @@ INLINE void take_pending(struct walk_run *r)
 
 	if (!w->pend_at)
 		return;
-	frame_take(r, channel_at(w, w->slots[w->pend[1]]), w->pend, w->pend_seq, w->pend_at, 0, 0);
+	frame_take(r, channel_at(w, slot_of(w, w->pend[1])), w->pend, w->pend_seq, w->pend_at, 0, 0);
 	w->pend_at = 0;
 }
 
@@ -166,7 +160,7 @@ INLINE bool walk_header(struct walk_run *r, __u32 *n, __u32 off, __u32 size)
 {
 	struct walk *w = r->w;
 	__u32 len = w->head[2] << 8 | w->head[3];
-	__u8 slot = w->slots[w->head[1]];
+	__u8 slot = slot_of(w, w->head[1]);
 
 	if (!slot) {
 		note(NOTE_WALK_CHANNEL);
@@ -236,35 +230,47 @@ INLINE bool walk_enter(struct walk_run *r)
 	return true;
 }
 
+/* Goes from header to header, and looks for one when out of step. */
+INLINE void walk_on(struct walk_run *r)
+{
+	if (!r->lost)
+		bpf_loop(MAX_FRAMES, walk_step, r, 0);
+	if (r->lost) {
+		if (r->w->step)
+			note(NOTE_WALK_TEXT);
+		if (walk_find(r))
+			bpf_loop(MAX_FRAMES, walk_step, r, 0);
+	}
+	if (r->lost) {
+		r->w->step = 0;
+	} else if (r->at < r->len) {
+		note(NOTE_WALK_BOUND);
+		r->w->step = 0;
+	}
+}
+
 /* Walks over one segment of the server's. False: the walk is out of step, a sample has to do. */
 INLINE bool walk_segment(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, struct tcp_flow *f,
 			 struct event *ev, __u64 now)
 {
 	struct walk_run r = {
-		.skb = skb, .p = p, .k = k, .ev = ev, .now = now, .base = p->off, .len = p->len, .seq = p->seq};
+		.skb = skb, .p = p, .k = k, .w = &f->walk, .ev = ev, .now = now, .base = p->off, .len = p->len, .seq = p->seq};
+	bool step = true;
 
-	r.w = bpf_map_lookup_elem(&walks, k);
-	if (!r.w || !p->len)
+	if (!p->len)
 		return true;
-	if (!walk_enter(&r))
+	if (!record_lock(&f->turn)) {
+		flow_set(f, FLOW_LOSSY);
 		return true;
-	if (!r.lost)
-		bpf_loop(MAX_FRAMES, walk_step, &r, 0);
-	if (r.lost) {
-		if (r.w->step)
-			note(NOTE_WALK_TEXT);
-		if (walk_find(&r))
-			bpf_loop(MAX_FRAMES, walk_step, &r, 0);
 	}
-	if (r.lost) {
-		r.w->step = 0;
-	} else if (r.at < r.len) {
-		note(NOTE_WALK_BOUND);
-		r.w->step = 0;
+	if (walk_enter(&r)) {
+		walk_on(&r);
+		step = r.w->step;
 	}
+	record_unlock(&f->turn);
 	if (r.lossy)
 		flow_set(f, FLOW_LOSSY);
-	return r.w->step;
+	return step;
 }
 
 #endif

@@ -15,17 +15,20 @@ import (
 type linkWatch struct {
 	ns      netns.NsHandle
 	updates chan netlink.LinkUpdate
+	orders  chan func() // run in the namespace
 	stop    chan struct{}
 	done    chan struct{}
 }
 
 // watchLinks starts to watch; call it in the gateway's network namespace, after attach.
-func (h *host) watchLinks(k *kernel) error {
+func (h *host) watchLinks() error {
 	ns, err := netns.Get()
 	if err != nil {
 		return fmt.Errorf("open network namespace: %w", err)
 	}
-	w := &linkWatch{ns: ns, updates: make(chan netlink.LinkUpdate), stop: make(chan struct{}), done: make(chan struct{})}
+	w := &linkWatch{
+		ns: ns, updates: make(chan netlink.LinkUpdate), orders: make(chan func()), stop: make(chan struct{}), done: make(chan struct{}),
+	}
 	lost := func(err error) {
 		select {
 		case <-w.stop: // asked to
@@ -44,7 +47,7 @@ func (h *host) watchLinks(k *kernel) error {
 		err := enter(ns)
 		started <- err
 		if err == nil {
-			w.run(h, k)
+			w.run(h)
 		}
 	}()
 	return <-started
@@ -76,38 +79,56 @@ func (w *linkWatch) close() error {
 	return w.ns.Close()
 }
 
-func (w *linkWatch) run(h *host, k *kernel) {
+// do has f done in the gateway's network namespace and waits for it. Errors: its own; ErrClosed.
+func (w *linkWatch) do(f func() error) error {
+	err := make(chan error, 1)
+	select {
+	case w.orders <- func() { err <- f() }:
+		return <-err
+	case <-w.done:
+		return ErrClosed
+	}
+}
+
+func (w *linkWatch) run(h *host) {
+	updates := w.updates
 	for {
 		select {
 		case <-w.stop:
 			return
-		case u, ok := <-w.updates:
-			if !ok {
-				return
-			}
-			if u.Header.Type == unix.RTM_NEWLINK {
-				h.returned(u.Link, k)
+		case f := <-w.orders:
+			f()
+		case u, ok := <-updates:
+			switch {
+			case !ok:
+				updates = nil
+			case u.Header.Type == unix.RTM_NEWLINK:
+				h.returned(u.Link)
 			}
 		}
 	}
 }
 
-// returned attaches to a device that has a name of ours and an index of its own.
-func (h *host) returned(l netlink.Link, k *kernel) {
+// returned attaches to a device that has a name of ours and an index of its own. What held the hooks
+// of the old one goes first.
+func (h *host) returned(l netlink.Link) {
 	for _, d := range h.devices {
 		if d.name != l.Attrs().Name || d.index == l.Attrs().Index {
 			continue
 		}
+		if err := errors.Join(undoAll(&d.undoWAN), undoAll(&d.undo)); err != nil {
+			h.log.Warn("hooks of an interface that went", "interface", d.name, "err", err)
+		}
 		d.index, d.bare = l.Attrs().Index, isBare(l)
-		if d.bare && k.bare == nil {
+		if d.bare && h.kernel.bare == nil {
 			h.log.Error("interface came back without link header: restart to watch it", "interface", d.name)
 			continue
 		}
 		for _, p := range h.hookPoints() {
-			if p.dev != d {
+			if p.dev != d || p.wan() && !h.wanOn {
 				continue
 			}
-			if err := h.attachPoint(p, k, nil); err != nil {
+			if err := h.attachPoint(p, nil); err != nil {
 				h.log.Error("interface came back and cannot be watched", "interface", d.name, "err", err)
 				return
 			}
