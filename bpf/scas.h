@@ -223,9 +223,9 @@ struct walk {
 	struct channel ch[MAX_CHANNELS];
 	__u64 scan_since;
 	__u64 rtcp_since;
-	__u64 pend_at; /* when pend arrived, 0 none */
-	__u64 numbers; /* byte i: channel number of ch[i] */
-	__u64 used;    /* byte i: 0x80 when ch[i] is in use */
+	__u64 pend_at;  /* when pend arrived, 0 none */
+	__u64 numbers;  /* byte i: channel number of ch[i] */
+	__u64 used;     /* byte i: 0x80 when ch[i] is in use */
 	__u32 next;     /* TCP sequence number of the next '$' */
 	__u32 pend_seq; /* of the '$' of the frame in pend */
 	__u32 gaps;
@@ -364,7 +364,7 @@ volatile const __u32 copy_rate = 64 << 20; /* copied bytes per second, node-wide
 volatile const __u8 service_ports[16384];  /* two bits a port: enum service */
 
 /* State Go writes while running. */
-__u32 legs_active; /* entries in legs */
+__u32 legs_active;             /* entries in legs */
 __u32 subscribers_version = 1; /* counted up after each change of subscribers, never 0 */
 
 #endif

@@ -253,8 +253,15 @@ INLINE void walk_on(struct walk_run *r)
 INLINE bool walk_segment(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, struct tcp_flow *f,
 			 struct event *ev, __u64 now)
 {
-	struct walk_run r = {
-		.skb = skb, .p = p, .k = k, .w = &f->walk, .ev = ev, .now = now, .base = p->off, .len = p->len, .seq = p->seq};
+	struct walk_run r = {.skb = skb,
+			     .p = p,
+			     .k = k,
+			     .w = &f->walk,
+			     .ev = ev,
+			     .now = now,
+			     .base = p->off,
+			     .len = p->len,
+			     .seq = p->seq};
 	bool step = true;
 
 	if (!p->len)
