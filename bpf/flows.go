@@ -11,8 +11,8 @@ import (
 )
 
 // TCPStats returns the record of the TCP connection f; false when there is none. The record is
-// read whole: ACKs, windows and sequence numbers belong together. Times in it are good to a tick of
-// the kernel (1 to 10 ms). It is kept for 10 s after the connection ended.
+// read whole: ACKs, windows and sequence numbers belong together. Times in it but TSAt are
+// good to a tick of the kernel (1 to 10 ms). It is kept for 10 s after the connection ended.
 func (g *Gateway) TCPStats(f Flow) (TCPStats, bool) {
 	k, err := keyOf(TCP, f)
 	if err != nil {

@@ -179,7 +179,7 @@ SIZE_IS(struct cut, 16);
 /* One direction of a TCP connection: what its sender sent. Times are good to a tick of the kernel
  * (tick_now). */
 struct tcp_dir {
-	__u64 tsval_at;
+	__u64 tsval_at; /* when tsval came first, exactly */
 	__u64 last;
 	__u64 packets;
 	__u64 bytes;

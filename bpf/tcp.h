@@ -135,9 +135,9 @@ INLINE void account_dir(struct tcp_dir *d, const struct packet *p, const struct 
 		d->window = p->window;
 		d->flags |= DIR_ACK;
 	}
-	if (o->flags & DIR_TSVAL && (!(d->flags & DIR_TSVAL) || (__s32)(o->tsval - d->tsval) >= 0)) {
+	if (o->flags & DIR_TSVAL && (!(d->flags & DIR_TSVAL) || (__s32)(o->tsval - d->tsval) > 0)) {
 		d->tsval = o->tsval;
-		d->tsval_at = now;
+		d->tsval_at = bpf_ktime_get_ns(); /* once for each value, which last a millisecond or more */
 		d->flags |= DIR_TSVAL;
 	}
 	if (p->flags & TCP_SYN) {
