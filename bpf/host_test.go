@@ -187,7 +187,7 @@ func crash(t *testing.T, l *lab, cfg Config) {
 // TestMain makes the test program the process TestCrash kills when it is asked to be.
 func TestMain(m *testing.M) {
 	if table := os.Getenv("SCAS_CRASH_TABLE"); table != "" {
-		fmt.Println(openForCrash(table, os.Getenv("SCAS_CRASH_ATTACH")))
+		_, _ = os.Stdout.WriteString(openForCrash(table, os.Getenv("SCAS_CRASH_ATTACH")) + "\n")
 		time.Sleep(time.Minute) // killed long before
 		os.Exit(1)
 	}
