@@ -238,6 +238,45 @@ func (p *presenceServer) publish(_ context.Context, r *request) reply {
 	}}
 }
 
+// TestClientQuickerThanCore: a core that sees the answer to its challenge before it has noted the
+// challenge is answered again, with time to note it.
+func TestClientQuickerThanCore(t *testing.T) {
+	var mu sync.Mutex
+	nonces := map[string]time.Time{}
+	cfg := DefaultConfig()
+	cfg.Access, cfg.URI, cfg.Registrar = []string{"udp://127.0.0.1:0"}, "sip:scscf@hotel.example", true
+	st, err := newStack(cfg, slog.New(slog.DiscardHandler), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st.auth = func(*request) *reply { return nil }
+	st.handle("REGISTER", func(_ context.Context, r *request) reply {
+		mu.Lock()
+		defer mu.Unlock()
+		for nonce, challenged := range nonces {
+			if strings.Contains(headerText(r, "Authorization"), nonce) && time.Since(challenged) >= afterTwo/2 {
+				return reply{code: 200}
+			}
+		}
+		nonce := newToken(12)
+		nonces[nonce] = time.Now()
+		return reply{code: 401, headers: []gosip.Header{gosip.NewHeader("WWW-Authenticate", `Digest realm="hotel.example", nonce="`+nonce+`", algorithm=MD5, qop="auth"`)}}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = st.serveAll(ctx) })
+	defer wg.Wait()
+	defer cancel()
+	c, err := NewClient(ClientConfig{AoR: "sip:bob@hotel.example", Password: "x", Instance: phoneInstance, Proxy: "sip:" + st.listeners[0].local.String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Register(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestClientPublishes(t *testing.T) {
 	p := &presenceServer{}
 	cfg := DefaultConfig()

@@ -16,6 +16,11 @@ import (
 // good any more.
 const maxAttempts = 3
 
+// afterTwo is how long a second challenge in a row is let alone before it is answered: an
+// S-CSCF may see the answer before it has noted the challenge (Kamailio 5.6.3), and challenge
+// anew.
+const afterTwo = 100 * time.Millisecond
+
 // do sends what build makes, again with credentials when it is challenged, and returns the
 // final response.
 func (c *Client) do(ctx context.Context, build func() *gosip.Request) (*gosip.Response, error) {
@@ -43,6 +48,13 @@ func (c *Client) do(ctx context.Context, build func() *gosip.Request) (*gosip.Re
 		}
 		if !c.challenged(res) {
 			return res, nil
+		}
+		if attempt == maxAttempts-1 {
+			select {
+			case <-time.After(afterTwo):
+			case <-ctx.Done():
+				return nil, fmt.Errorf("%s: %w", req.Method, ctx.Err())
+			}
 		}
 	}
 }
