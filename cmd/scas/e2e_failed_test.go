@@ -14,7 +14,8 @@ import (
 // failedMove is a move that comes to nothing. The film on the phone must not notice.
 type failedMove struct {
 	name   string
-	attach time.Duration
+	site   siteConfig
+	server lab.ServerConfig // default GstServer
 	origin lab.PlayerConfig
 	target func(*testing.T, *failedMove) // what happens on the tv, between order and end
 	state  session.TransferState
@@ -28,18 +29,23 @@ type failedMove struct {
 }
 
 func failedMoves() []*failedMove {
-	const short = 2 * time.Second
+	short := siteConfig{attach: 2 * time.Second}
+	muted := lab.GstServer()
+	muted.MuteUDP = true
 	return []*failedMove{
-		{name: "never opened, udp", attach: short, origin: udp(), state: session.Expired, after: playsFromStart},
-		{name: "never opened, tcp", attach: short, origin: tcp(), state: session.Expired, after: playsFromStart},
-		{name: "another film, udp", attach: short, origin: udp(), target: otherFilm(udp()), state: session.Expired, reason: session.URLMismatch, after: otherGoesOn},
-		{name: "another film, tcp", attach: short, origin: tcp(), target: otherFilm(tcp()), state: session.Expired, reason: session.URLMismatch, after: otherGoesOn},
+		{name: "never opened, udp", site: short, origin: udp(), state: session.Expired, after: playsFromStart},
+		{name: "never opened, tcp", site: short, origin: tcp(), state: session.Expired, after: playsFromStart},
+		{name: "another film, udp", site: short, origin: udp(), target: otherFilm(udp()), state: session.Expired, reason: session.URLMismatch, after: otherGoesOn},
+		{name: "another film, tcp", site: short, origin: tcp(), target: otherFilm(tcp()), state: session.Expired, reason: session.URLMismatch, after: otherGoesOn},
 		{name: "453 to PLAY, udp", origin: udp(), target: refusedWith("PLAY", 453, udp()), state: session.Failed, reason: "server-refused:453", after: playsFromStart},
 		{name: "453 to PLAY, tcp", origin: tcp(), target: refusedWith("PLAY", 453, tcp()), state: session.Failed, reason: "server-refused:453", after: playsFromStart},
 		{name: "503 to SETUP, udp", origin: udp(), target: refusedWith("SETUP", 503, udp()), state: session.Failed, reason: "server-refused:503"},
 		{name: "503 to SETUP, tcp", origin: tcp(), target: refusedWith("SETUP", 503, tcp()), state: session.Failed, reason: "server-refused:503"},
 		{name: "the target leaves, udp", origin: udp(), target: leaves(udp()), state: session.Failed, reason: session.TargetLeft, after: playsFromStart},
 		{name: "the target leaves, no TEARDOWN", origin: tcp(), target: leaves(lab.FFplay()), state: session.Failed, reason: session.TargetLeft},
+		{name: "no media come", server: muted, origin: tcp(), target: waitsInVain, state: session.Failed, reason: session.NoMedia},
+		{name: "udp through the router", site: siteConfig{upstream: "router"}, origin: udp(), target: waitsInVain, state: session.Failed, reason: session.NoMedia},
+		{name: "the server cannot be reached", site: siteConfig{upstream: "terminal"}, origin: udp(), target: cutOff, state: session.Failed, reason: session.UpstreamUnreachable, after: reachableAgain},
 		{name: "cancelled", origin: udp(), target: cancelled, state: session.Cancelled, after: playsFromStart},
 	}
 }
@@ -49,8 +55,11 @@ func TestFailedMoves(t *testing.T) {
 	t.Parallel()
 	lab.Root(t)
 	together(t, 10, failedMoves(), func(m *failedMove) string { return m.name }, func(t *testing.T, m *failedMove) {
-		m.gw = newSite(t, siteConfig{attach: m.attach})
-		m.film = m.gw.film(t, lab.GstServer(), false)
+		m.gw = newSite(t, m.site)
+		if m.server.Name == "" {
+			m.server = lab.GstServer()
+		}
+		m.film = m.gw.film(t, m.server, false)
 		m.gw.serve(t)
 		m.from = m.gw.play(t, phone, m.origin, m.film.URL("film"))
 		reach(t, m.from, 1500*time.Millisecond)
@@ -85,11 +94,12 @@ func (m *failedMove) check(t *testing.T) {
 	if x.State != m.state || reason != m.reason {
 		t.Errorf("transfer %s, want %s %s", transferState(x), m.state, m.reason)
 	}
-	attached := m.reason == session.TargetLeft || m.reason == "server-refused:453"
+	answered := m.reason == session.TargetLeft || m.reason == session.NoMedia
+	attached := answered || m.reason == "server-refused:453"
 	if x.Times.Armed == nil || x.Times.Ended == nil || x.Times.Committed != nil || (x.Times.Attached != nil) != attached {
 		t.Errorf("times %+v", x.Times)
 	}
-	if (x.StartedAt != nil) != (m.reason == session.TargetLeft) || x.Repeated != nil || x.Silence != nil || (x.Position != nil) != attached {
+	if (x.StartedAt != nil) != answered || x.Repeated != nil || x.Silence != nil || (x.Position != nil) != attached {
 		t.Errorf("figures of a move that came to nothing: %+v", x)
 	}
 	_, said, code := m.gw.command(t, "transfer", "--cancel", x.ID)
@@ -143,6 +153,40 @@ func refusedWith(method string, status int, cfg lab.PlayerConfig) func(*testing.
 		if !errors.As(err, &refused) || refused.Method != method || refused.Status != status {
 			t.Errorf("the target's player: %v, want %d to %s", err, status, method)
 		}
+	}
+}
+
+// waitsInVain opens the film over UDP; nothing ever comes, and the player waits.
+func waitsInVain(t *testing.T, m *failedMove) {
+	p := m.gw.play(t, tv, udp(), m.transfer.URL)
+	m.gw.outcome(t, m.transfer.ID)
+	if pics := p.Pictures(); len(pics) > 0 {
+		t.Errorf("%d pictures came", len(pics))
+	}
+}
+
+// cutOff opens the film while the server's answers to the tv get lost.
+func cutOff(t *testing.T, m *failedMove) {
+	m.toTV(t, "add")
+	cfg := udp()
+	cfg.Host, cfg.URL = m.gw.Host(tv), m.transfer.URL
+	if p, err := lab.Play(t.Context(), cfg); err == nil {
+		t.Error("the target plays")
+		p.Quit()
+	}
+}
+
+func reachableAgain(t *testing.T, m *failedMove) {
+	m.toTV(t, "del")
+	playsFromStart(t, m)
+}
+
+// toTV adds or deletes a route that drops what the server sends to the tv.
+func (m *failedMove) toTV(t *testing.T, verb string) {
+	t.Helper()
+	cmd := m.gw.Command(t.Context(), lab.MS, "ip", "route", verb, "blackhole", m.gw.Addr(tv).String()+"/32")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("ip route %s: %v: %s", verb, err, out)
 	}
 }
 

@@ -87,6 +87,7 @@ func labMoves() []*labMove {
 		{name: "udp to udp, steered always", site: always, server: lab.GstServer(), origin: udp(), target: udp()},
 		{name: "tcp to tcp, steered always", site: always, server: lab.GstServer(), origin: tcp(), target: tcp()},
 		{name: "upstream as the router", site: siteConfig{upstream: "router"}, server: lab.GstServer(), origin: tcp(), target: tcp()},
+		{name: "upstream as the router, udp brings nothing", site: siteConfig{upstream: "router"}, server: lab.GstServer(), origin: udp(), target: falling},
 		{name: "a player that freezes, live555", server: lab.Live555Server(), origin: freezing, target: tcp()},
 		{name: "live555 to udp", server: lab.Live555Server(), origin: tcp(), target: udp()},
 		{name: "VLC", server: lab.VLCServer(), origin: udp(), target: udp()},

@@ -38,7 +38,12 @@ func (s *site) film(t testing.TB, cfg lab.ServerConfig, six bool) *lab.Server {
 // play starts a player in ns; it is ended with the test.
 func (s *site) play(t testing.TB, ns string, cfg lab.PlayerConfig, url string) *lab.Player {
 	t.Helper()
-	cfg.Host, cfg.URL = s.Host(ns), url
+	return s.playOn(t, s.Host(ns), cfg, url)
+}
+
+func (s *site) playOn(t testing.TB, host lab.Host, cfg lab.PlayerConfig, url string) *lab.Player {
+	t.Helper()
+	cfg.Host, cfg.URL = host, url
 	p, err := lab.Play(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

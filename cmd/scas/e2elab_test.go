@@ -40,6 +40,7 @@ type siteConfig struct {
 	attach   time.Duration // default 30 s
 	only     []string      // names of the terminals that are enrolled; default all
 	sip      string        // the section sip; default none
+	alice    bool          // a second user, whose terminals "pad" and "screen" are where phone and tv are
 }
 
 func (c siteConfig) withDefaults() siteConfig {
@@ -134,11 +135,24 @@ func (s *site) socket() string { return filepath.Join(s.dir, "scas.sock") }
 // address returns the address that belongs to the name of a terminal.
 func (s *site) address(name string) netip.Addr {
 	name, six := strings.CutSuffix(name, "6")
-	ns := map[string]string{"phone": phone, "tv": tv}[name]
+	ns := map[string]string{"phone": phone, "tv": tv, "pad": phone, "screen": tv}[name]
 	if six {
 		return s.Addr6(ns)
 	}
-	return s.Addr(ns)
+	a := s.Addr(ns).As4()
+	if name == "pad" || name == "screen" {
+		a[3] += 50
+	}
+	return netip.AddrFrom4(a)
+}
+
+// user returns a subscriber with terminals, as the configuration has it.
+func (s *site) user(name string, terminals ...string) string {
+	var all []string
+	for _, name := range terminals {
+		all = append(all, fmt.Sprintf(`{name: %s, ip: "%v"}`, name, s.address(name)))
+	}
+	return fmt.Sprintf(`{aor: "sip:%s@ims.example", terminals: [%s]}`, name, strings.Join(all, ", "))
 }
 
 // program returns the program under test. It is the test binary itself, so that it has the
@@ -155,18 +169,18 @@ func program(t testing.TB) string {
 // serve runs the gateway and returns when it is ready.
 func (s *site) serve(t testing.TB) {
 	t.Helper()
-	var terminals []string
-	for _, name := range s.cfg.only {
-		terminals = append(terminals, fmt.Sprintf(`{name: %s, ip: "%v"}`, name, s.address(name)))
+	users := s.user("bob", s.cfg.only...)
+	if s.cfg.alice {
+		users += ", " + s.user("alice", "pad", "screen")
 	}
 	text := fmt.Sprintf(`node: gw1
 gateway: {lan: [%s, %s], wan: [%s], services: {rtsp: [554], mms: [1755], mmsh: [80]}, steer: %s, upstream: %s}
 transfer: {overlap: %v, settle: %v, attach_timeout: %v}
-subscribers: [{aor: "sip:bob@ims.example", terminals: [%s]}]
+subscribers: [%s]
 api: {listen: "127.0.0.1:8470", socket: %s}
 state: {dir: %s}
 %s`, lab.LAN0, lab.LAN1, lab.WAN0, s.cfg.steer, s.cfg.upstream, siteOverlap, s.cfg.settle, s.cfg.attach,
-		strings.Join(terminals, ", "), s.socket(), filepath.Join(s.dir, "state"), s.cfg.sip)
+		users, s.socket(), filepath.Join(s.dir, "state"), s.cfg.sip)
 	starting.Lock()
 	defer starting.Unlock()
 	s.daemon = s.start(t, "scas.yaml", "log", text)

@@ -88,8 +88,15 @@ func (l *Lab) Start(ns string, cmd *exec.Cmd) error { return l.Do(ns, cmd.Start)
 // Host is where a peer's sockets live. The zero Host is the process's own network; Lab.Host
 // gives that of a namespace. Safe for concurrent use.
 type Host struct {
-	lab *Lab
-	ns  string
+	lab  *Lab
+	ns   string
+	from netip.Addr // of connections; zero: as the routes say
+}
+
+// From returns the host with another address for the connections it makes.
+func (h Host) From(a netip.Addr) Host {
+	h.from = a
+	return h
 }
 
 // Host returns the network of the namespace ns.
@@ -135,6 +142,9 @@ func (h Host) DialTCP(ctx context.Context, addr netip.AddrPort) (*net.TCPConn, e
 	err := h.Do(func() (err error) {
 		var d net.Dialer
 		d.SetMultipathTCP(false)
+		if h.from.IsValid() {
+			d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(h.from, 0))
+		}
 		c, err = d.DialContext(ctx, "tcp", addr.String())
 		return err
 	})
