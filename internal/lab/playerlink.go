@@ -132,7 +132,8 @@ func (k *link) asked(m *message) {
 	_ = k.wire.send(reply) // a dead connection shows in read
 }
 
-// holdBack waits while more than ReadAhead is unshown; not while a reply is due.
+// holdBack waits while more than ReadAhead is unshown, or it is not known yet what is; not while a
+// reply is due.
 func (k *link) holdBack() {
 	limit := k.p.cfg.ReadAhead
 	for limit > 0 && k.tcp {
@@ -140,9 +141,9 @@ func (k *link) holdBack() {
 		waiting := len(k.pending) > 0
 		k.mu.Unlock()
 		k.p.mu.Lock()
-		ahead := k.p.book.ahead(time.Now())
+		enough := k.p.book.holding || k.p.book.ahead(time.Now()) >= limit
 		k.p.mu.Unlock()
-		if waiting || ahead < limit {
+		if waiting || !enough {
 			return
 		}
 		select {

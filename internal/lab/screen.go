@@ -30,10 +30,14 @@ func (s *segment) shown(p Picture, depth time.Duration, until time.Time) time.Ti
 	}
 	due := s.FirstPacket.Add(depth + p.NPT - s.origin.NPT)
 	for _, span := range s.pauses {
+		late := due.Before(span.from) // it was due before the pause
 		switch {
-		case due.Before(span.from):
+		case late && p.At.Before(span.from):
 		case span.to.IsZero():
 			return time.Time{}
+		case late && p.At.Before(span.to):
+			due = span.to // came when the screen stood
+		case late:
 		default:
 			due = due.Add(span.to.Sub(span.from))
 		}
