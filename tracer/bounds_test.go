@@ -119,6 +119,41 @@ func TestLargeRequests(t *testing.T) {
 	}
 }
 
+// TestKeptInAll: what all connections keep of what they did not finish is bounded; the one that adds
+// much loses its own, and is read on.
+func TestKeptInAll(t *testing.T) {
+	d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
+	d.mostKept = 1 << 20
+	flow := func(i int) bpf.Flow {
+		f := testFlow()
+		f.Terminal = netip.AddrPortFrom(f.Terminal.Addr(), uint16(i))
+		return f
+	}
+	long := []byte("OPTIONS rtsp://h/a RTSP/1.0\r\nX: " + strings.Repeat("x", 40_000))
+	for i := range 100 {
+		d.Stream(flow(i), bpf.ToServer, long, time.Unix(1000, 0))
+		d.Segment(Segment{Flow: flow(i), Dir: bpf.ToTerminal, Seq: 5000, Payload: []byte("early"), At: time.Unix(1000, 0)})
+	}
+	sum := 0
+	for _, c := range d.conns {
+		sum += c.kept()
+	}
+	if sum != d.kept || sum > 1<<20+100*smallShare || d.stats.Gaps < 50 {
+		t.Errorf("%d bytes kept, %d counted, %d gaps", sum, d.kept, d.stats.Gaps)
+	}
+	f := flow(99)
+	d.Stream(f, bpf.ToServer, []byte("\r\n\r\nOPTIONS rtsp://h/a RTSP/1.0\r\nCSeq: 7\r\n\r\n"), time.Unix(1000, 0))
+	if c := d.conns[f]; len(c.pending) != 1 || c.pending[0].cseq != 7 {
+		t.Errorf("not read on: %+v", c.pending)
+	}
+	for i := range 100 {
+		d.forget(d.conns[flow(i)], time.Unix(1000, 0))
+	}
+	if d.kept != 0 {
+		t.Errorf("%d bytes of nobody", d.kept)
+	}
+}
+
 // lossyKernel could not copy all of the signalling.
 type lossyKernel struct{ *fakeKernel }
 

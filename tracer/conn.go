@@ -34,6 +34,7 @@ type conn struct {
 	userAgent string
 	sessions  []*sess // those this connection controls, newest last
 	steered   bool
+	charged   int // bytes it counts for among those that are kept
 	touched   time.Time
 	sampled   uint32 // sequence number behind the newest sample of the server's bytes
 	samples   bool   // there was one

@@ -90,6 +90,8 @@ type Decoder struct {
 	ids       uint64
 	turns     uint64 // requests of MMSH so far
 	swept     time.Time
+	kept      int    // unread bytes of all connections
+	mostKept  int    // they may be
 	read      uint64 // bytes that the grammar of RTSP looked at, again and again where they came in pieces
 	stats     Stats
 }
@@ -119,6 +121,7 @@ func NewDecoder(cfg Config, sink Sink) *Decoder {
 		learning:  map[bpf.Flow]mediaFlow{},
 		contents:  map[contentKey]*content{},
 		protocols: protocols(),
+		mostKept:  maxKept,
 	}
 }
 
@@ -172,6 +175,9 @@ func (d *Decoder) Segment(s Segment) {
 		d.flush(c, s.At)
 		d.closed(c, s.Dir, s.Flags&RST != 0, s.At)
 	}
+	if d.conns[s.Flow] == c {
+		d.account(c)
+	}
 }
 
 // late returns what takes the bytes behind a hole that is given up.
@@ -222,6 +228,7 @@ func (d *Decoder) Stream(f bpf.Flow, dir bpf.Dir, b []byte, at time.Time) {
 	c.steered = true
 	c.half(dir).synced = c.half(dir).synced || len(c.half(dir).buf) == 0
 	d.bytes(c, dir, b, at, false)
+	d.account(c)
 }
 
 // StreamClosed says that one direction of a relayed connection ended.
@@ -266,6 +273,7 @@ func (d *Decoder) forget(c *conn, at time.Time) {
 	if c.talk != nil {
 		c.talk.forgotten(at)
 	}
+	d.charge(c, 0)
 	delete(d.conns, c.flow)
 }
 

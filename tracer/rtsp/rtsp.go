@@ -22,7 +22,7 @@ const (
 	// MaxHead bounds the start line, the headers and the blank line together, in bytes.
 	MaxHead = 64 << 10
 	// MaxBody bounds a body, in bytes.
-	MaxBody = 1 << 20
+	MaxBody = 128 << 10
 	// MaxFrame is the longest interleaved frame with its four bytes of header (16-bit length).
 	MaxFrame = frameHeader + 1<<16 - 1
 )

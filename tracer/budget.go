@@ -1,0 +1,37 @@
+package tracer
+
+import "scas/bpf"
+
+// Bounds on what all connections together make a Decoder keep of units that are not whole yet and
+// of segments that came early, in bytes.
+const (
+	maxKept    = 512 << 20
+	smallShare = 8 << 10 // a connection that keeps no more loses nothing
+)
+
+// kept returns how much memory the unread bytes of a connection take.
+func (c *conn) kept() int {
+	return cap(c.toServer.buf) + c.toServer.order.bytes + cap(c.toViewer.buf) + c.toViewer.order.bytes
+}
+
+// account notes what a connection keeps. Where all keep too much, it loses its unread bytes and is
+// read on from its next unit.
+func (d *Decoder) account(c *conn) {
+	d.charge(c, c.kept())
+	if d.kept <= d.mostKept || c.charged <= smallShare {
+		return
+	}
+	for _, dir := range []bpf.Dir{bpf.ToServer, bpf.ToTerminal} {
+		h := c.half(dir)
+		h.order.held, h.order.bytes = nil, 0
+		h.buf, h.synced, h.looked, h.need = nil, false, 0, 0
+	}
+	d.stats.Gaps++
+	d.charge(c, 0)
+}
+
+// charge sets what a connection counts for.
+func (d *Decoder) charge(c *conn, bytes int) {
+	d.kept += bytes - c.charged
+	c.charged = bytes
+}
