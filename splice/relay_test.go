@@ -366,3 +366,42 @@ func TestShareOfATerminal(t *testing.T) {
 	})
 	b.connect(tv)
 }
+
+// Neither a terminal nor a server that takes nothing more holds up the end of the daemon.
+func TestShutdownOfStuckPeers(t *testing.T) {
+	b := newBed(t, quietConfig())
+	term, serv, _ := b.connect(tv)
+	for name, c := range map[string]*net.TCPConn{"terminal": serv, "server": term} { // who writes to whom
+		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		frame := rtpFrame(0, 1, 2, 1<<15)
+		for sent := 0; sent < 256<<20; sent += len(frame) {
+			if _, err := c.Write(frame); err != nil {
+				break
+			}
+		}
+		t.Logf("%s is stuck", name)
+	}
+	b.stop() // fails when it does not return
+}
+
+// The end of one session gets through to a terminal that reads again only later.
+func TestEndOfAStuckTerminal(t *testing.T) {
+	b := newBed(t, quietConfig())
+	term, serv, f := b.connect(tv)
+	serv.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+	sent := int64(0)
+	for frame := rtpFrame(0, 1, 2, 1<<15); sent < 256<<20; {
+		n, err := serv.Write(frame)
+		sent += int64(n)
+		if err != nil {
+			break
+		}
+	}
+	serv.Close() // RST, or FIN behind what it sent
+	got, err := io.Copy(io.Discard, term)
+	if err != nil || got == 0 {
+		t.Errorf("%d of %d bytes: %v", got, sent, err)
+	}
+	term.Close()
+	eventually(t, "relay ends", func() bool { return b.s.relay(f) == nil })
+}

@@ -168,7 +168,7 @@ func (x *ender) ownFlow() bpf.Flow {
 	for range dialAttempts {
 		port := ephemeral + rand.N(ephemeralTo-ephemeral+1)
 		f.Terminal = netip.AddrPortFrom(x.d.Record.Terminal.IP, uint16(port))
-		if _, taken := x.s.k.TCPStats(f); !taken {
+		if _, taken := x.s.k.TCPStats(f); !taken && x.s.relay(f) == nil {
 			break
 		}
 	}
