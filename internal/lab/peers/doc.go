@@ -3,8 +3,8 @@
 // It makes films whose pictures carry their own number, reads that number off each player's
 // screen, and so knows what a viewer sees and when.
 //
-// For MMS: ffmpeg, MPlayer, VLC and a small program on libmms as players (StartMMSPlayer), and a
-// server in Python (StartMMSServer). VLC refuses root: then it runs as nobody.
+// For MMS: ffmpeg, ffplay, MPlayer, VLC and a small program on libmms as players (StartMMSPlayer),
+// and a server in Python (StartMMSServer). VLC refuses root: then it runs as nobody.
 //
 // SIP clients (StartSIPClient) are told what their user types, and asked what they stored.
 //

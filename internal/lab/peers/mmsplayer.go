@@ -46,9 +46,9 @@ type MMSPlayer struct {
 	libm *libmmsPlayer
 }
 
-// StartMMSPlayer starts one of MMSKinds, or FFplay; the scheme of the URL chooses the protocol, mmst or mmsh;
-// with mms Libmms tries MMSH first, as GStreamer does, the others MMST. cfg.Transport is not used.
-// Close ends it; ctx bounds only the start.
+// StartMMSPlayer starts one of MMSKinds, or FFplay; the scheme of the URL chooses the protocol, mmst
+// or mmsh; with mms Libmms tries MMSH first, as GStreamer does, the others MMST. cfg.Transport is
+// not used. Close ends it; ctx bounds only the start.
 func StartMMSPlayer(ctx context.Context, cfg PlayerConfig) (*MMSPlayer, error) {
 	if cfg.Start == nil {
 		cfg.Start = Host
