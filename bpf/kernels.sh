@@ -43,7 +43,7 @@ for m in /modules/*.ko; do insmod "$m" || echo "insmod $m failed"; done
 ip link set lo up
 uname -r
 cd /
-SCAS_PRIV=1 SCAS_SLOW=1 /scas.test -test.v -test.timeout 25m -test.run "$(cat /pattern)" && scas demo
+SCAS_PRIV=1 SCAS_SLOW=1 SCAS_VLAN=1 /scas.test -test.v -test.timeout 25m -test.run "$(cat /pattern)" && scas demo
 echo "scas-exit $?"
 poweroff -f
 INIT

@@ -1,10 +1,8 @@
 package bpf
 
 import (
-	"errors"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"os"
 	"testing"
@@ -13,7 +11,6 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/pion/rtp"
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -147,54 +144,5 @@ func readSYNACK(t *testing.T, tun *os.File) {
 		if tcp, ok := p.Layer(layers.LayerTypeTCP).(*layers.TCP); ok && tcp.SYN && tcp.ACK && tcp.Ack == 2 && tcp.SrcPort == 554 {
 			return
 		}
-	}
-}
-
-// TestVLANDevice steers on the VLAN's device, and only watches on the one below it.
-func TestVLANDevice(t *testing.T) {
-	l := newLab(t)
-	for _, s := range []*space{l.gw, l.ue} {
-		parent := map[*space]string{l.gw: "lan0", l.ue: "eth0"}[s]
-		err := s.nl.LinkAdd(&netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: "vlan7", ParentIndex: s.link(parent).Attrs().Index}, VlanId: 7})
-		if errors.Is(err, unix.EOPNOTSUPP) {
-			t.Skip("this kernel has no VLAN devices (module 8021q)")
-		}
-		must(t, err)
-		s.up("vlan7")
-	}
-	l.gw.addr("vlan7", "10.78.7.1/24")
-	l.ue.addr("vlan7", "10.78.7.2/24")
-	_, toServer, err := net.ParseCIDR(msIP[0] + "/32")
-	must(t, err)
-	must(t, l.ue.nl.RouteAdd(&netlink.Route{Dst: toServer, Gw: net.ParseIP("10.78.7.1")}))
-	for _, c := range []struct {
-		device string
-		steer  bool
-	}{{"lan0", false}, {"vlan7", true}} {
-		t.Run(c.device, func(t *testing.T) {
-			cfg := l.config()
-			cfg.LAN = []string{c.device}
-			g := l.open(cfg)
-			ln := l.listener(g, 0)
-			terminal := netip.MustParseAddr("10.78.7.2")
-			must(t, g.Subscribe(terminal))
-			must(t, g.Arm(terminal))
-			server := msIP[0] + ":8554"
-			sln := l.ms.listen(server)
-			ue, err := l.ue.dial("10.78.7.2:0", server)
-			must(t, err)
-			at := sln
-			if c.steer {
-				at = ln
-			}
-			peer := accept(t, at)
-			echo(t, ue, peer)
-			s := g.Stats()
-			if (s["steer_tagged"] > 0) == c.steer || (s["event_tcp"] > 0) == c.steer {
-				t.Errorf("counters %s", nonZero(s))
-			}
-			must(t, sln.Close())
-			must(t, g.Close())
-		})
 	}
 }
