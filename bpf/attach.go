@@ -195,6 +195,36 @@ func (h *host) filtersLeft() (map[filterID]netlink.Filter, error) {
 	return left, nil
 }
 
+// checkFilters finds filters of others in the place of ours.
+func (h *host) checkFilters() (found []*ConflictError, err error) {
+	for _, d := range h.devices {
+		l, err := h.nl.LinkByIndex(d.index)
+		if err != nil {
+			return nil, fmt.Errorf("find %s: %w", d.name, err)
+		}
+		if has, err := h.hasClsact(l); err != nil || !has {
+			continue
+		}
+		for _, parent := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+			filters, err := h.nl.FilterList(l, parent)
+			if err != nil {
+				return nil, fmt.Errorf("list filters of %s: %w", d.name, err)
+			}
+			for _, f := range filters {
+				b, ok := f.(*netlink.BpfFilter)
+				if f.Attrs().Priority == filterPriority && !(ok && (strings.HasPrefix(b.Name, h.filterName()) || h.isLeft(b.Name))) {
+					found = append(found, filterConflict(d))
+				}
+			}
+		}
+	}
+	return found, nil
+}
+
+func filterConflict(d *device) *ConflictError {
+	return &ConflictError{What: "filter", Found: fmt.Sprintf("a filter of priority %d on %s", filterPriority, d.name)}
+}
+
 func (h *host) hasClsact(l netlink.Link) (bool, error) {
 	qdiscs, err := h.nl.QdiscList(l)
 	if err != nil {
@@ -280,7 +310,7 @@ func (h *host) attachClsact(p hookPoint, prog *ebpf.Program, left map[filterID]n
 	}
 	if err := add(f); err != nil {
 		if errors.Is(err, unix.EEXIST) || errors.Is(err, unix.EINVAL) {
-			return &ConflictError{What: "filter", Found: fmt.Sprintf("a filter of priority %d on %s", filterPriority, p.dev.name)}
+			return filterConflict(p.dev)
 		}
 		return fmt.Errorf("attach %s to %s: %w", p.prog, p.dev.name, err)
 	}

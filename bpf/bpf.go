@@ -64,7 +64,7 @@ type Gateway struct {
 
 // Open removes what a crash left, loads the programs and attaches them. Rules and routes come with
 // the first terminal or leg to be steered, or here when all are.
-// Errors: *ConflictError; what Config.Validate says; else what the kernel refused, %+v shows a
+// Errors: *ConflictError, perhaps several joined; what Config.Validate says; else what the kernel refused, %+v shows a
 // verifier log. On an error nothing stays behind.
 func Open(cfg Config) (*Gateway, error) {
 	if err := cfg.Validate(); err != nil {
@@ -108,7 +108,7 @@ func (g *Gateway) open() (err error) {
 	if g.host, err = newHost(g.cfg, g.log); err != nil {
 		return err
 	}
-	if err := g.host.check(); err != nil {
+	if err := g.host.free(); err != nil {
 		return err
 	}
 	if err := g.load(g.host.needBare()); err != nil {

@@ -265,6 +265,14 @@ func TestConflicts(t *testing.T) {
 			}
 			c.set(t, l, cfg)
 			before := l.gw.state()
+			var told []*ConflictError
+			must(t, l.gw.do(func() (err error) {
+				told, err = Check(cfg)
+				return err
+			}))
+			if want := c.what != "" && c.what != "instance"; len(told) > 0 != want || want && told[0].What != c.what {
+				t.Errorf("Check tells %v", told)
+			}
 			err := l.gw.do(func() error {
 				g, err := Open(cfg)
 				if err == nil {

@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -25,8 +26,43 @@ type policy struct {
 
 func isInUse(err error) bool { return errors.Is(err, unix.EADDRINUSE) }
 
-// check finds out whether mark, table and priority are free, and what a crash left.
-func (h *host) check() error {
+// Check tells who has what a gateway with this configuration wants to be its own: the mark, the
+// table, the rule priority and, where programs are attached by clsact, the place of its filters. It
+// looks in the network namespace of the caller and changes nothing. A gateway that runs with this
+// table is no conflict. Errors: what Config.Validate says; an interface that is not there.
+func Check(cfg Config) ([]*ConflictError, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("check gateway: %w", err)
+	}
+	h, err := newHost(cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, fmt.Errorf("check gateway: %w", err)
+	}
+	defer h.nl.Close()
+	found, err := h.check()
+	if err == nil && (cfg.Attach == AttachClsact || cfg.Attach == AttachAuto && !hasTCX()) {
+		var filters []*ConflictError
+		filters, err = h.checkFilters()
+		found = append(found, filters...)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("check gateway: %w", err)
+	}
+	return found, nil
+}
+
+// free is check for those who go on only without a conflict. Errors: *ConflictError, joined.
+func (h *host) free() error {
+	found, err := h.check()
+	errs := []error{err}
+	for _, c := range found {
+		errs = append(errs, c)
+	}
+	return errors.Join(errs...)
+}
+
+// check finds out who has mark, table and priority, and what a crash left.
+func (h *host) check() (found []*ConflictError, err error) {
 	h.policy = policy{families: []int{unix.AF_INET}}
 	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
 		h.policy.families = append(h.policy.families, unix.AF_INET6)
@@ -34,20 +70,23 @@ func (h *host) check() error {
 		h.log.Warn("no IPv6 in this kernel: IPv6 is not steered")
 	}
 	for _, family := range h.policy.families {
-		if err := h.checkRules(family); err != nil {
-			return err
+		rules, err := h.checkRules(family)
+		if err != nil {
+			return nil, err
 		}
-		if err := h.checkRoutes(family); err != nil {
-			return err
+		routes, err := h.checkRoutes(family)
+		if err != nil {
+			return nil, err
 		}
+		found = append(append(found, rules...), routes...)
 	}
-	return nil
+	return found, nil
 }
 
-func (h *host) checkRules(family int) error {
+func (h *host) checkRules(family int) (found []*ConflictError, err error) {
 	rules, err := h.nl.RuleList(family)
 	if err != nil {
-		return fmt.Errorf("list rules: %w", err)
+		return nil, fmt.Errorf("list rules: %w", err)
 	}
 	for _, r := range rules {
 		r.Family = family
@@ -57,28 +96,29 @@ func (h *host) checkRules(family int) error {
 		case r.Protocol == ruleProtocol && !instanceRuns(r.Table):
 			h.policy.stale = append(h.policy.stale, r)
 		case r.Priority == h.cfg.RulePriority:
-			return &ConflictError{What: "priority", Found: ruleText(r)}
+			found = append(found, &ConflictError{What: "priority", Found: ruleText(r)})
 		case r.Table == h.cfg.Table:
-			return &ConflictError{What: "table", Found: ruleText(r)}
+			found = append(found, &ConflictError{What: "table", Found: ruleText(r)})
 		case r.Mark&h.cfg.Mark != 0:
-			return &ConflictError{What: "mark", Found: ruleText(r)}
+			found = append(found, &ConflictError{What: "mark", Found: ruleText(r)})
 		}
 	}
-	return nil
+	return found, nil
 }
 
-func (h *host) checkRoutes(family int) error {
+func (h *host) checkRoutes(family int) (found []*ConflictError, err error) {
 	routes, err := h.nl.RouteListFiltered(family, &netlink.Route{Table: h.cfg.Table}, netlink.RT_FILTER_TABLE)
 	if err != nil {
-		return fmt.Errorf("list routes of table %d: %w", h.cfg.Table, err)
+		return nil, fmt.Errorf("list routes of table %d: %w", h.cfg.Table, err)
 	}
 	for _, r := range routes {
 		if r.Protocol != ruleProtocol {
-			return &ConflictError{What: "table", Found: "route " + r.String()}
+			found = append(found, &ConflictError{What: "table", Found: "route " + r.String()})
+			continue
 		}
 		h.policy.routes = true
 	}
-	return nil
+	return found, nil
 }
 
 // left reports whether there is something a crash left.

@@ -38,6 +38,7 @@ type gatewayConfig struct {
 	MMS, MMSH      []uint16 // may be empty
 	Steer          string   // transfer or always
 	Upstream       string   // auto, terminal or router
+	Attach         string   // auto, tcx or clsact
 	SampleInterval time.Duration
 	Mark           uint32
 	IPv6Prefix     int
@@ -74,7 +75,7 @@ func defaultConfig(hostname string) config {
 	return config{
 		Node: hostname,
 		Gateway: gatewayConfig{
-			RTSP: []uint16{554, 8554}, MMS: []uint16{1755}, MMSH: []uint16{80}, Steer: "transfer", Upstream: "auto",
+			RTSP: []uint16{554, 8554}, MMS: []uint16{1755}, MMSH: []uint16{80}, Steer: "transfer", Upstream: "auto", Attach: "auto",
 			SampleInterval: kernel.SampleInterval, Mark: kernel.Mark, IPv6Prefix: kernel.IPv6Prefix,
 			Table: kernel.Table, RulePriority: kernel.RulePriority,
 		},
@@ -94,6 +95,7 @@ func (c config) kernel() bpf.Config {
 	k.Services = c.services()
 	k.IPv6Prefix, k.Mark, k.Table, k.RulePriority = c.Gateway.IPv6Prefix, c.Gateway.Mark, c.Gateway.Table, c.Gateway.RulePriority
 	k.SampleInterval, k.SteerAlways = c.Gateway.SampleInterval, c.Gateway.Steer == "always"
+	k.Attach = map[string]bpf.Attach{"tcx": bpf.AttachTCX, "clsact": bpf.AttachClsact}[c.Gateway.Attach] // else auto
 	return k
 }
 

@@ -92,6 +92,7 @@ gateway:
   services: {rtsp: [0x22A, 8554], mms: [], mmsh: [8080, 81]}
   steer: always
   upstream: router
+  attach: clsact
   hook: tc
   sample_interval: 0.5s
   mark: 1073741824
@@ -116,7 +117,7 @@ state: {dir: "", servers: [], keep: 720h}
 		t.Errorf("%+v", c)
 	}
 	services := map[uint16]bpf.Service{554: bpf.ServiceRTSP, 8554: bpf.ServiceRTSP, 81: bpf.ServiceMMSH, 8080: bpf.ServiceMMSH}
-	if k := c.kernel(); !k.SteerAlways || k.LAN[1] != "eth1.20" || !maps.Equal(k.Services, services) {
+	if k := c.kernel(); !k.SteerAlways || k.Attach != bpf.AttachClsact || k.LAN[1] != "eth1.20" || !maps.Equal(k.Services, services) {
 		t.Errorf("%+v", k)
 	}
 }
@@ -198,6 +199,7 @@ func TestConfigErrors(t *testing.T) {
 		"interface twice":     {"gateway: {lan: [a, a], wan: [b]}", "f.yaml:1:20: gateway.lan[1]: a is listed twice"},
 		"interface both":      {"gateway: {lan: [a], wan: [a]}", "f.yaml:1:21: gateway.wan: interface a is in gateway.lan as well"},
 		"steer":               {"gateway: {lan: [a], wan: [b], steer: alway}", `f.yaml:1:38: gateway.steer: "alway" is not one of transfer, always; did you mean always?`},
+		"attach":              {"gateway: {lan: [a], wan: [b], attach: tc}", `gateway.attach: "tc" is not one of auto, tcx, clsact`},
 		"upstream":            {"gateway: {lan: [a], wan: [b], upstream: 1}", `gateway.upstream: "1" is not one of auto, terminal, router`},
 		"duration, no unit":   {with("transfer: {overlap: 5}"), `f.yaml:2:21: transfer.overlap: "5" is no duration: has no unit: write 5s or 5ms`},
 		"duration, words":     {with("transfer: {overlap: 1 s}"), `f.yaml:2:21: transfer.overlap: "1 s" is no duration: want a number with a unit`},

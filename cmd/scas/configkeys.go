@@ -42,6 +42,7 @@ func configKeys(c *config) []key {
 			}},
 			{name: "steer", read: oneOf(&g.Steer, []string{"transfer", "always"}, nil)},
 			{name: "upstream", read: oneOf(&g.Upstream, []string{"auto", "terminal", "router"}, nil)},
+			{name: "attach", read: oneOf(&g.Attach, []string{"auto", "tcx", "clsact"}, nil)},
 			{name: "hook", read: oneOf(new(string), []string{"auto", "tc"}, map[string]string{"xdp": partXDP})},
 			{name: "sample_interval", read: duration(&g.SampleInterval, limits{min: "10ms", max: "1m"})},
 			{name: "mark", read: oneBit(&g.Mark)},

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -133,6 +134,9 @@ func probeConfig(e *env, f *configFlags) (found []finding, watches bool, err err
 	for _, name := range c.Gateway.WAN {
 		found = append(found, probeInterface("wan", name, families(c))...)
 	}
+	if c.watches() && !slices.ContainsFunc(found, func(x finding) bool { return x.Required && !x.OK }) {
+		found = append(found, probeConflicts(c)...)
+	}
 	found = append(found, probeListen(c)...)
 	if c.State.Dir != "" && (c.watches() || !c.shared()) {
 		found = append(found, probeDir("state_dir", c.State.Dir))
@@ -142,6 +146,30 @@ func probeConfig(e *env, f *configFlags) (found []finding, watches bool, err err
 		found = append(found, finding{Name: "subscribers", Detail: "no terminal is enrolled", Hint: "name users and terminals under subscribers: nobody else is watched"})
 	}
 	return found, c.watches(), nil
+}
+
+// probeConflicts tells who has what is to be the gateway's own.
+func probeConflicts(c config) []finding {
+	conflicts, err := bpf.Check(c.kernel())
+	if err != nil {
+		return []finding{{Name: "conflicts", Detail: err.Error(), Hint: "whether mark, table and rule priority are free is not known"}}
+	}
+	hints := map[string]string{
+		"mark":     "set gateway.mark to a bit that no rule looks at",
+		"table":    "set gateway.table to a table that nobody uses",
+		"priority": "set gateway.rule_priority to one that no rule has",
+		"filter":   "remove the filter, or set gateway.attach to tcx on Linux 6.6 and newer",
+	}
+	found := []finding{}
+	for _, x := range conflicts {
+		found = append(found, finding{Name: "conflict_" + x.What, Required: true, Detail: "taken: " + x.Found, Hint: hints[x.What]})
+	}
+	if len(found) == 0 {
+		g := c.Gateway
+		found = append(found, finding{Name: "conflicts", Required: true, OK: true,
+			Detail: fmt.Sprintf("mark %#x, table %d and rule priority %d are free", g.Mark, g.Table, g.RulePriority)})
+	}
+	return found
 }
 
 // families returns the address families of the configured terminals.

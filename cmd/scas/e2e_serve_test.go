@@ -176,4 +176,12 @@ func TestDoctorInLab(t *testing.T) {
 		}
 		s.stop(t)
 	}
+	rule := s.Command(t.Context(), lab.GW, "ip", "rule", "add", "priority", "100", "fwmark", "0x20000001/0xffffffff", "lookup", "100")
+	if said, err := rule.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	cmd := s.Command(t.Context(), lab.GW, program(t), "doctor", "-c", filepath.Join(s.dir, "scas.yaml"))
+	if said, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(said), "conflict_mark") || !strings.Contains(string(said), "gateway.mark") {
+		t.Errorf("with a rule of somebody else's for the mark: %v\n%s", err, said)
+	}
 }
