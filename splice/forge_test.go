@@ -121,6 +121,16 @@ func root(t *testing.T) {
 	}
 }
 
+// lacks skips a test on a host without an address family, or fails it where SCAS_PRIV says that all
+// is there.
+func lacks(t *testing.T, what string, err error) {
+	t.Helper()
+	if os.Getenv("SCAS_PRIV") == "1" {
+		t.Fatalf("SCAS_PRIV=1, but there is no %s: %v", what, err)
+	}
+	t.Skipf("needs %s: %v", what, err)
+}
+
 // tcpPair is a connection on loopback.
 func tcpPair(t *testing.T, network, addr string) (client, server *net.TCPConn) {
 	t.Helper()
@@ -128,7 +138,7 @@ func tcpPair(t *testing.T, network, addr string) (client, server *net.TCPConn) {
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(t.Context(), network, addr)
 	if err != nil {
-		t.Skipf("needs %s: %v", network, err)
+		lacks(t, network, err)
 	}
 	defer l.Close()
 	c, err := net.Dial(network, l.Addr().String())
@@ -220,7 +230,7 @@ func TestDatagramFromAnotherAddress(t *testing.T) {
 	} {
 		l, err := net.ListenPacket("udp", tt.to)
 		if err != nil {
-			t.Skipf("needs %s: %v", tt.to, err)
+			lacks(t, tt.to, err)
 		}
 		defer l.Close()
 		l.SetDeadline(time.Now().Add(patience))

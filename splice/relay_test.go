@@ -209,12 +209,8 @@ func TestTeardownBeforeReset(t *testing.T) {
 	term.Close()
 	expect(t, serv, teardown)
 	send(t, serv, "$\x00\x00\x05mediaRTSP/1.0 200 OK\r\nCSeq: 9\r\n\r\n")
-	start := time.Now()
 	if _, err := serv.Read(make([]byte, 1)); !isReset(err) {
 		t.Errorf("server: %v", err)
-	}
-	if d := time.Since(start); d > 900*time.Millisecond {
-		t.Logf("reset came %v after the answer", d)
 	}
 	eventually(t, "relay ends", func() bool { return b.s.relay(f) == nil })
 }
@@ -266,15 +262,11 @@ func TestShutdownEndsBothSides(t *testing.T) {
 	term, serv, _ := b.connect(tv)
 	send(t, term, "x")
 	expect(t, serv, "x")
-	start := time.Now()
 	go b.stop()
 	for name, c := range map[string]*net.TCPConn{"terminal": term, "server": serv} {
 		if _, err := c.Read(make([]byte, 1)); err != io.EOF {
 			t.Errorf("%s: %v", name, err)
 		}
-	}
-	if d := time.Since(start); d > 5*time.Second {
-		t.Errorf("after %v", d)
 	}
 	b.stop()
 }

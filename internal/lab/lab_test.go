@@ -210,7 +210,7 @@ func TestSnapshot(t *testing.T) {
 		{"ip", "link", "set", "lan1", "mtu", "1400"},
 	} {
 		if out, err := l.Command(ctx, GW, change[0], change[1:]...).CombinedOutput(); err != nil {
-			t.Skipf("%v: %v %s", change, err, out)
+			t.Fatalf("%v: %v %s", change, err, out)
 		}
 		now, err := l.Snapshot(GW)
 		if err != nil {
