@@ -9,12 +9,12 @@ import (
 	"scas/internal/lab"
 )
 
-// What the demo's MMS is like. The film says how long a player buffers before it shows the first
-// picture (ASF's preroll), and the phone does so; the daemon reads the same number. The server
-// sends a few seconds at once, as real ones do.
+// What the demo's MMS is like. The server sends a few seconds at once, as real ones do; the players
+// wait for as much of the film as those do that are not known better (docs/players.md).
 const (
-	mmsPreroll = 2 * time.Second
+	mmsPreroll = 2 * time.Second // as the film says
 	mmsLead    = 3 * time.Second
+	mmsWait    = 4360 * time.Millisecond // for the film, before a player runs
 )
 
 // mmsStage is the lab's own MMS server and players, over TCP or over HTTP.
@@ -73,16 +73,14 @@ func mmsAsked(e lab.ServerEvent) string {
 	return ""
 }
 
-// play starts a player that does as MS-MMSP says. What the server sends at once stays ahead of
-// the screen, so a picture waits that much longer for its turn. The gateway only watched the
-// phone, so it cannot put an EndOfStream between two packets: the film ends with the connection,
-// which is how MMS players know the end of a film too.
+// play starts a player that does as MS-MMSP says. What the server sends at once shortens its wait, and
+// stays ahead of the screen. The film ends as the gateway ends it on a connection it only watched.
 func (s *mmsStage) play(ctx context.Context, ns, url string) (actor, error) {
 	cfg := lab.MMSWindows()
-	cfg.Host, cfg.URL, cfg.Depth = s.lab.Host(ns), url, mmsPreroll
+	cfg.Host, cfg.URL, cfg.Depth = s.lab.Host(ns), url, mmsWait-mmsLead
 	p, err := lab.PlayMMS(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return syntheticActor{p.Player, mmsLead + mmsPreroll, []lab.EndReason{lab.EndedFIN, lab.EndedEOS}}, nil
+	return syntheticActor{p.Player, mmsWait, []lab.EndReason{lab.EndedFIN, lab.EndedEOS}}, nil
 }
