@@ -14,6 +14,7 @@ import (
 	"scas/internal/lab"
 	"scas/internal/lab/peers"
 	"scas/session"
+	"scas/sip"
 	"scas/tracer/rtsp"
 )
 
@@ -49,24 +50,32 @@ func (s *site) stock(t *testing.T, kind peers.SIPKind, ns string) stockClient {
 	return stockClient{SIPClient: c, kind: kind}
 }
 
-// says types a message and returns the first of those that the client stored from then on that fits.
-func (c stockClient) says(t *testing.T, words, part string) (stored string) {
+// says types a message and returns the first that the client stored from then on with part in it;
+// meanwhile runs in between.
+func (c stockClient) says(t *testing.T, words, part string, meanwhile ...func()) (stored string) {
 	t.Helper()
-	before, err := c.Messages(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := -1
+	await(t, opening, string(c.kind)+" can be read", func() bool { // a database that is being written cannot
+		all, err := c.Messages(t.Context())
+		if err == nil {
+			before = len(all)
+		}
+		return err == nil
+	})
 	if err := c.Say(words); err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range meanwhile {
+		f()
 	}
 	await(t, opening, string(c.kind)+" has the answer to "+words, func() bool {
 		all, err := c.Messages(t.Context())
 		if err != nil {
 			return false
 		}
-		i := slices.IndexFunc(all[len(before):], func(body string) bool { return strings.Contains(body, part) })
+		i := slices.IndexFunc(all[before:], func(body string) bool { return strings.Contains(body, part) })
 		if i >= 0 {
-			stored = all[len(before)+i]
+			stored = all[before+i]
 		}
 		return i >= 0
 	})
@@ -106,7 +115,8 @@ func pullByClient(t *testing.T, film peers.Film, kind peers.SIPKind) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	r.register(t, r.client(t, phone, bob, clientSecret), phone)
+	onPhone := r.client(t, phone, bob, clientSecret)
+	r.register(t, onPhone, phone)
 	c := r.stock(t, kind, tv)
 	await(t, opening, string(kind)+" is registered", func() bool { return r.admits(t, tv) })
 
@@ -147,6 +157,15 @@ func pullByClient(t *testing.T, film peers.Film, kind peers.SIPKind) {
 	repeated := left.Pos - first.Pos + 1.0/peers.Rate
 	if most := siteOverlap.Seconds() + realGOP + realSpare; repeated < 0 || repeated > most {
 		t.Errorf("%.2f s were seen twice, want 0 to %.1f: left at %.2f, began at %.2f", repeated, most, left.Pos, first.Pos)
+	}
+	declined := c.says(t, "push phone", "said no", func() {
+		onPhone.incoming(t, "the way back", func(in sip.Incoming) bool { return strings.Contains(in.Text, "Go on here?\nrtsp://") })
+		if err := onPhone.SendText(ctx, "no"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if !strings.HasPrefix(declined, "phone said no: ") {
+		t.Errorf("declined %q", declined)
 	}
 	t.Logf("%s: listed %q, offered %q; %.2f s seen twice", kind, listed, offer, repeated)
 }

@@ -150,7 +150,7 @@ func (c *SIPClient) Say(text string) error {
 }
 
 // Messages returns the bodies of all messages that came, as the client keeps them: baresip has
-// no other place than the screen, Linphone has a database.
+// no other place than the screen, Linphone has a database, which may be busy: then it is an error.
 func (c *SIPClient) Messages(ctx context.Context) ([]string, error) {
 	if c.cfg.Kind == Baresip {
 		said, err := os.ReadFile(filepath.Join(c.cfg.Dir, "said"))
