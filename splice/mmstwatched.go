@@ -96,10 +96,14 @@ func (x *ender) settled(f bpf.Flow) (st bpf.TCPStats, ok bool) {
 	return st, false
 }
 
-// room returns how many bytes the player takes now.
+// room returns how many bytes the player takes now. Where its SYN was not seen, its window is taken
+// for one of the usual scale (watched-tcp, trap 10).
 func room(st bpf.TCPStats) int {
 	scale := uint8(0)
-	if st.ToServer.SYN.HaveWScale && st.ToTerminal.SYN.HaveWScale {
+	switch {
+	case !st.SynSeen:
+		scale = 7
+	case st.ToServer.SYN.HaveWScale && st.ToTerminal.SYN.HaveWScale:
 		scale = min(st.ToServer.SYN.WScale, 14) // RFC 7323 §2.3
 	}
 	return int(st.ToServer.Window) << scale

@@ -125,6 +125,25 @@ func TestFiller(t *testing.T) {
 	}
 }
 
+func TestRoom(t *testing.T) {
+	scaled := func(n uint8) bpf.SYNOptions { return bpf.SYNOptions{Seen: true, HaveWScale: true, WScale: n} }
+	for _, tt := range []struct {
+		seen     bool
+		up, down bpf.SYNOptions
+		want     int
+	}{
+		{false, bpf.SYNOptions{}, bpf.SYNOptions{}, 500 << 7},
+		{true, scaled(3), scaled(9), 500 << 3},
+		{true, scaled(3), bpf.SYNOptions{}, 500},
+		{true, scaled(200), scaled(1), 500 << 14},
+	} {
+		st := bpf.TCPStats{SynSeen: tt.seen, ToServer: bpf.TCPDirStats{Window: 500, SYN: tt.up}, ToTerminal: bpf.TCPDirStats{SYN: tt.down}}
+		if got := room(st); got != tt.want {
+			t.Errorf("%+v: %d, want %d", tt, got, tt.want)
+		}
+	}
+}
+
 // The player of a watched film gets the rest of the packet it has begun, is told that the film is
 // over, and loses its connection; the server loses it too.
 func TestEndWatchedFilm(t *testing.T) {
@@ -160,6 +179,7 @@ func TestEndWatchedFilm(t *testing.T) {
 			})
 			control := b.tr.details["s1"].Control
 			st := bpf.TCPStats{
+				SynSeen: true,
 				ToServer:   bpf.TCPDirStats{HighestSeq: 100, NewestAck: at, HaveAck: true, Window: uint16(tt.window)},
 				ToTerminal: bpf.TCPDirStats{HighestSeq: at + 500, NewestAck: 100, HaveAck: true},
 			}
