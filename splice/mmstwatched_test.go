@@ -179,7 +179,7 @@ func TestEndWatchedFilm(t *testing.T) {
 			})
 			control := b.tr.details["s1"].Control
 			st := bpf.TCPStats{
-				SynSeen: true,
+				SynSeen:    true,
 				ToServer:   bpf.TCPDirStats{HighestSeq: 100, NewestAck: at, HaveAck: true, Window: uint16(tt.window)},
 				ToTerminal: bpf.TCPDirStats{HighestSeq: at + 500, NewestAck: 100, HaveAck: true},
 			}

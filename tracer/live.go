@@ -132,6 +132,9 @@ func (l *Live) event(ev *bpf.Event) {
 	case bpf.EventFrame:
 		l.d.Frame(ev.Flow, ev.Dir, ev.Channel, ev.Payload, ev.At)
 	case bpf.EventTail:
+		if c := l.d.conns[ev.Flow]; c != nil && c.toViewer.order.started && int32(ev.Seq+uint32(len(ev.Payload))-c.toViewer.order.next) <= 0 {
+			return // of before the newest copy
+		}
 		if l.d.Tail(ev.Flow, ev.Payload, ev.At) {
 			c := l.d.conns[ev.Flow]
 			c.sampled, c.samples = ev.Seq+uint32(len(ev.Payload)), true

@@ -270,20 +270,26 @@ func (x *mmstDialogue) started(at time.Time) {
 		x.reopen(at)
 	}
 	s := x.s
+	first := s.play.at.IsZero()
+	npt, known := x.place(p)
+	s.film.openFile, s.film.incarnation = p.OpenFileID, p.PlayIncarnation
+	s.beginFilm(play{start: npt, known: known, scale: scaleOf(p.rate), speed: 1, at: at, first: first}, uint8(p.PlayIncarnation), true, at)
+	x.d.sink.Playing(x.c.flow)
+	x.d.changed(s, at)
+}
+
+// place returns where a start asks to begin.
+func (x *mmstDialogue) place(p *start) (session.NPT, bool) {
+	s := x.s
 	packet := uint64(p.LocationID)
 	if f := s.film; p.By() == mms.ByOffset && f.size > 0 {
 		packet = uint64(max(int64(p.ASFOffset)-int64(x.report.HeaderSize), 0)) / uint64(f.size)
 	}
 	seconds := p.Position
-	first := s.play.at.IsZero()
-	if p.By() == mms.ByPosition && !first && strings.HasPrefix(deref(s.rec.UserAgent), "NSPlayer/7.0.0.1956") {
+	if p.By() == mms.ByPosition && !s.play.at.IsZero() && strings.HasPrefix(deref(s.rec.UserAgent), "NSPlayer/7.0.0.1956") {
 		seconds = max(seconds-s.film.preroll.Seconds(), 0) // libmms adds it to a seek
 	}
-	npt, known := s.startOfFilm(p.By(), packet, seconds)
-	s.film.openFile, s.film.incarnation = p.OpenFileID, p.PlayIncarnation
-	s.beginFilm(play{start: npt, known: known, scale: scaleOf(p.rate), speed: 1, at: at, first: first}, uint8(p.PlayIncarnation), true, at)
-	x.d.sink.Playing(x.c.flow)
-	x.d.changed(s, at)
+	return s.startOfFilm(p.By(), packet, seconds)
 }
 
 // reopen makes a new session of the file that is open, whose session is over.
@@ -336,14 +342,34 @@ func (x *mmstDialogue) data(u mms.Unit, at time.Time) {
 		}
 		return
 	}
-	if p := x.starting; p != nil && x.lost && u.Data.Incarnation == uint8(p.PlayIncarnation) &&
-		(u.Data.Incarnation != x.s.film.inc || at.Sub(p.at) > time.Second) {
+	if x.starting != nil && x.lost && x.answers(u, at) {
 		x.started(at) // its reply was not seen
 	}
 	if f := x.s.film; f.haveInc && u.Data.Incarnation == f.inc {
 		f.sampled = false
 		x.d.filmPacket(x.s, u.Data, u.Payload, at)
 	}
+}
+
+// answers reports whether a media packet can only be of the start that has no reply yet. Where a
+// player goes on with the same incarnation, what its server sent before the start still comes.
+func (x *mmstDialogue) answers(u mms.Unit, at time.Time) bool {
+	p, f := x.starting, x.s.film
+	switch {
+	case u.Data.Incarnation != uint8(p.PlayIncarnation):
+		return false
+	case u.Data.Incarnation != f.inc:
+		return true
+	case at.Sub(p.at) <= time.Second:
+		return false
+	}
+	packet, err := mms.ParsePacket(u.Payload)
+	asked, known := x.place(p)
+	if err != nil || !known || !f.seen {
+		return false
+	}
+	send := time.Duration(packet.SendTime) * time.Millisecond
+	return (send - time.Duration(asked)).Abs() < (send - f.lastSend).Abs()
 }
 
 // tail looks for the end of the stream and the newest media packet.
