@@ -15,11 +15,12 @@ APT_BUILD := clang-16 llvm-16 gcc libc6-dev
 APT_PEERS := ffmpeg mpv mplayer vlc-bin vlc-plugin-base libmms-dev xvfb xdotool iproute2 util-linux python3 python3-gi \
              gir1.2-gst-rtsp-server-1.0 gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-base \
              gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly gstreamer1.0-libav \
-             baresip-core linphone-cli kamailio
+             baresip-core linphone-cli kamailio kamailio-ims-modules kamailio-presence-modules \
+             kamailio-sqlite-modules sqlite3 sip-tester
 APT_QEMU  := qemu-system-x86 cpio zstd xz-utils
 
 .DEFAULT_GOAL := help
-.PHONY: help deps generate build test test-unit matrix race cover fuzz test-kernels bench fmt lint vuln check-generated demo vm clean
+.PHONY: help deps generate build test test-unit matrix ims race cover fuzz test-kernels bench fmt lint vuln check-generated demo vm clean
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,9 @@ test-unit: ## the tests that need neither root nor other programs
 
 matrix: deps ## the moves between real players, all of them, with their figures
 	SCAS_PRIV=1 SCAS_MATRIX=1 $(GO) test -count=1 -v -timeout 30m -run 'TestReal|TestMMS' ./cmd/scas
+
+ims: deps ## films moved at a real IMS core by push, by pull and by themselves; prints the ladder of SIP and media
+	SCAS_PRIV=1 $(GO) test -count=1 -v -timeout 10m -run '^TestIMS$$' ./cmd/scas
 
 cover: ## coverage of the unit tests
 	$(GO) test -coverprofile=$(BIN)/cover.out $(PKGS) && $(GO) tool cover -func=$(BIN)/cover.out | tail -1

@@ -41,6 +41,7 @@ type siteConfig struct {
 	only     []string      // names of the terminals that are enrolled; default all
 	sip      string        // the section sip; default none
 	alice    bool          // a second user, whose terminals "pad" and "screen" are where phone and tv are
+	users    []string      // AoRs of further users of the service
 }
 
 func (c siteConfig) withDefaults() siteConfig {
@@ -172,6 +173,9 @@ func (s *site) serve(t testing.TB) {
 	users := s.user("bob", s.cfg.only...)
 	if s.cfg.alice {
 		users += ", " + s.user("alice", "pad", "screen")
+	}
+	for _, aor := range s.cfg.users {
+		users += fmt.Sprintf(", {aor: %q}", aor)
 	}
 	text := fmt.Sprintf(`node: gw1
 gateway: {lan: [%s, %s], wan: [%s], services: {rtsp: [554], mms: [1755], mmsh: [80]}, steer: %s, upstream: %s}

@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"scas": main, "scas-test-store": storeMain})
+	testscript.Main(m, map[string]func(){"scas": main, "scas-test-store": storeMain, screenPlayer: playOnScreen})
 }
 
 // TestScripts runs testdata/script: commands, what they print, how they exit.
