@@ -80,15 +80,20 @@ func (a *apart) serveStore(t *testing.T) {
 	}
 }
 
-func (a *apart) serveGateway(t *testing.T) {
+// serveGateway starts the gateway, with the application server in it when there is a section sip.
+func (a *apart) serveGateway(t *testing.T, sip string) {
 	t.Helper()
+	roles := "[gateway]"
+	if sip != "" {
+		roles = "[gateway, as]"
+	}
 	text := fmt.Sprintf(`node: gw1
-roles: [gateway]
+roles: %s
 gateway: {lan: [%s, %s], wan: [%s], services: {rtsp: [554]}}
 transfer: {overlap: %v, settle: 1s}
 api: {listen: "", socket: %s}
 state: {dir: %s, servers: ["nats://%s"]}
-`, lab.LAN0, lab.LAN1, lab.WAN0, siteOverlap, a.socket(), filepath.Join(a.dir, "state"), storeAddress)
+%s`, roles, lab.LAN0, lab.LAN1, lab.WAN0, siteOverlap, a.socket(), filepath.Join(a.dir, "state"), storeAddress, sip)
 	starting.Lock()
 	defer starting.Unlock()
 	a.daemon = a.start(t, "scas.yaml", "log", text)
@@ -131,7 +136,7 @@ func TestRolesApart(t *testing.T) {
 	server := a.film(t, lab.GstServer(), false)
 	a.serveStore(t)
 	a.serveAS(t)
-	a.serveGateway(t)
+	a.serveGateway(t, "")
 	onPhone, onTV := a.client(t, phone, bob, secret), a.client(t, tv, bob, secret)
 	a.register(t, onPhone, phone)
 	a.register(t, onTV, tv)
@@ -166,7 +171,7 @@ func TestRolesApart(t *testing.T) {
 	if _, said, code := a.onAS(t, "transfer", id, "--to", "tv"); code != exitFailed || !strings.Contains(said, "gateway gw1 does not answer") {
 		t.Errorf("an order for a dead gateway: exit code %d: %s", code, said)
 	}
-	a.serveGateway(t)
+	a.serveGateway(t, "")
 	if all := a.names(t); !slices.Equal(all, []string{"phone", "tv"}) {
 		t.Errorf("the gateway begins with %v", all)
 	}
@@ -174,13 +179,23 @@ func TestRolesApart(t *testing.T) {
 	await(t, opening, "the film is shown again", func() bool { seen := a.sessions(t, server.URL("watched")); return len(seen) == 1 && seen[0].ID == id })
 	a.storeAway(t, onTV, watched)
 
+	t.Log("both become one process on the same store")
+	a.as.stop(t)
+	a.as = nil
+	a.stop(t)
+	a.serveGateway(t, hotel)
+	await(t, opening, "the phone is admitted as before", func() bool { return a.admits(t, phone) })
+	await(t, opening, "the film is shown again", func() bool { seen := a.sessions(t, server.URL("watched")); return len(seen) == 1 && seen[0].ID == id })
+	onPhone.order(t, sip.Order{Op: "list"})
+	if l := onPhone.incoming(t, "the list", func(in sip.Incoming) bool { return in.Sessions != nil }).Sessions; len(l.Items) != 1 || l.Items[0].On != "phone" {
+		t.Errorf("%+v", l)
+	}
+
 	untouched(t, "the phone", server, watched)
 	if err := onPhone.Close(); err != nil {
 		t.Error(err)
 	}
 	await(t, soon, "nobody is admitted any more", func() bool { return len(a.enrolled(t)) == 0 && a.opened(t) == 0 && len(a.sessions(t, "")) == 0 })
-	a.as.stop(t)
-	a.as = nil
 	a.stop(t)
 	a.discreet(t)
 }

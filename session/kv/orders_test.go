@@ -265,6 +265,17 @@ func TestTwoProcessesDie(t *testing.T) {
 	first.s.nc.Close() // killed: it says nothing
 
 	second := startAS(t, "as1", d.url())
+	await(t, "its start", func() bool {
+		select {
+		case <-second.Filled():
+			return true
+		default:
+			return false
+		}
+	})
+	if len(second.Published()) != 1 {
+		t.Error("a gateway that nobody has heard yet counts as dead")
+	}
 	await(t, "all of it", second.sees(1, 1))
 	await(t, "the open transfer", func() bool { got, ok := second.table.Transfer(x.ID); return ok && got.State == session.Offered })
 	if err := second.Answer(x.ID, false); err != nil {

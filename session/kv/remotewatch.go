@@ -26,6 +26,7 @@ func (r *Remote) Run(ctx context.Context) error {
 		}
 		defer r.s.unsubscribe(sub)
 	}
+	r.hear(time.Now())
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		follow(ctx, r.s, sessionsBucket, follower[session.Record]{put: r.putRecord, gone: r.goneRecord, current: r.part()})
@@ -37,7 +38,6 @@ func (r *Remote) Run(ctx context.Context) error {
 	r.probe()
 	tick := time.NewTicker(aliveEvery)
 	defer tick.Stop()
-	r.hear(time.Now())
 	for {
 		era := r.s.connection()
 		select {
@@ -155,6 +155,9 @@ func (r *Remote) putRecord(key string, x session.Record) {
 	}
 	r.mu.Lock()
 	r.keys[key] = x.ID
+	if r.heardOf[x.Gateway].IsZero() { // it is there unless it stays silent
+		r.nodes[x.Gateway], r.heardOf[x.Gateway] = r.hearing, r.hearing
+	}
 	r.mu.Unlock()
 	r.table.Put(x)
 }
