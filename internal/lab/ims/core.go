@@ -198,8 +198,9 @@ func (c *Core) startNode(ctx context.Context, n node) error {
 	if err := os.MkdirAll(run, 0o755); err != nil {
 		return err
 	}
-	// -DD: no daemon, but worker processes; -m, -M: MiB of shared and private memory
-	cmd := c.cfg.Lab.Command(context.WithoutCancel(ctx), c.cfg.NS, "kamailio", "-f", filepath.Join(c.cfg.Dir, n.file+".cfg"),
+	// The workers would outlive a test that is killed: in a process namespace of its own they end
+	// with the first process. -DD: no daemon, but workers; -m, -M: MiB of shared and private memory.
+	cmd := c.cfg.Lab.Command(context.WithoutCancel(ctx), c.cfg.NS, "unshare", "--pid", "--fork", "--kill-child", "kamailio", "-f", filepath.Join(c.cfg.Dir, n.file+".cfg"),
 		"-m", "64", "-M", "8", "-DD", "-E", "-Y", run, "-P", filepath.Join(run, "pid"))
 	cmd.Stdout, cmd.Stderr = log, log
 	p, err := peers.StartProcess(cmd)
