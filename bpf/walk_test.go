@@ -284,3 +284,46 @@ func TestChannelsLimits(t *testing.T) {
 		t.Errorf("channels %+v", st.Channels)
 	}
 }
+
+// TestWalkNumbers: any eight channel numbers are told apart, neighbours as well, and the number after
+// one is its RTCP unless it is a channel itself.
+func TestWalkNumbers(t *testing.T) {
+	b := newBench(t)
+	var ch []Channel
+	for i, n := range []uint8{255, 1, 2, 0x80, 0x7f, 9, 11, 200} {
+		ch = append(ch, Channel{Number: n, PT: 96, SSRC: uint32(100 + i)})
+	}
+	f := b.startWalk(0, ch)
+	var all []byte
+	frame := func(channel uint8, p []byte) { all = append(append(all, '$', channel, 0, byte(len(p))), p...) }
+	for i, c := range ch {
+		for n := range i + 1 {
+			frame(c.Number, packet(t, 96, uint16(n), 7, c.SSRC))
+		}
+	}
+	for _, n := range []uint8{0, 3, 0x81, 10, 12, 201} { // RTCP of 255, 2, 0x80, 9, 11, 200
+		frame(n, []byte{0x80, 201, 0, 1, 0, 0, 0, n})
+	}
+	b.tcp(segment{flow: f, dir: ToTerminal, seq: 1, payload: all})
+	s, _ := b.TCPStats(f)
+	rtcp := 0
+	for _, e := range b.drain() {
+		if e.Kind == EventRTCP {
+			rtcp++
+		}
+	}
+	if !s.InStep || s.NextFrame != 1+uint32(len(all)) || len(s.Channels) != 8 || rtcp != 6 {
+		t.Errorf("record %+v, %d RTCP packets; counters %s", s, rtcp, nonZero(b.Stats()))
+	}
+	for i, c := range s.Channels {
+		if c.Channel != ch[i].Number || c.Packets != uint64(i+1) || c.SSRC != ch[i].SSRC {
+			t.Errorf("channel %d: %+v", i, c)
+		}
+	}
+	all = nil
+	frame(77, packet(t, 96, 1, 7, 1))
+	b.tcp(segment{flow: f, dir: ToTerminal, seq: s.NextFrame, payload: all})
+	if s, _ := b.TCPStats(f); s.InStep || b.Stats()["walk_channel"] != 1 {
+		t.Errorf("a channel nobody announced: %+v, counters %s", s, nonZero(b.Stats()))
+	}
+}
