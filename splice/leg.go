@@ -17,7 +17,8 @@ import (
 
 const (
 	tryTerminal  = 3 * time.Second  // of a server nobody tried yet as the terminal: one lost SYN, then one more
-	routerFor    = 10 * time.Minute // a server that was reached as the router only is tried again after this
+	routerFor    = 10 * time.Minute // a server that cannot be reached as the terminal is tried again after this
+	slowFor      = time.Minute      // one that was only slow
 	legLinger    = 5 * time.Second  // the datapath knows a closed leg this long, for its last segments
 	maxRemember  = 4096
 	dialAttempts = 8 // ports tried for a leg with a port of its own
@@ -49,7 +50,7 @@ type told struct {
 // reached is how a server was reached last.
 type reached struct {
 	router bool
-	at     time.Time
+	until  time.Time // when router is no longer believed
 }
 
 func newLegs(cfg Config, k Kernel, count *counters) *legs {
@@ -75,7 +76,7 @@ func (l *legs) open(ctx context.Context, f bpf.Flow) (c *net.TCPConn, release fu
 	}
 	c, release, err = l.asTerminal(ctx, f, limit)
 	if err == nil {
-		l.remember(f.Server, reached{at: l.now()})
+		l.remember(f.Server, reached{})
 		return c, release, nil
 	}
 	if l.mode == UpstreamTerminal || isKnown || !noWay(err) || ctx.Err() != nil {
@@ -83,11 +84,25 @@ func (l *legs) open(ctx context.Context, f bpf.Flow) (c *net.TCPConn, release fu
 		return nil, nil, err
 	}
 	l.count.fellBack.Add(1)
+	believed := believe(err)
 	c, release, err = l.asRouter(ctx, f)
-	if err == nil {
-		l.remember(f.Server, reached{router: true, at: l.now()})
+	if err == nil && believed > 0 {
+		l.remember(f.Server, reached{router: true, until: l.now().Add(believed)})
 	}
 	return c, release, err
+}
+
+// believe returns for how long a leg that failed as the terminal speaks for the next ones to that
+// server: a port in use or a full map says nothing of them, silence may be one slow handshake.
+func believe(err error) time.Duration {
+	var t net.Error
+	switch {
+	case errors.Is(err, unix.EADDRINUSE) || errors.Is(err, bpf.ErrTooMany):
+		return 0
+	case errors.As(err, &t) && t.Timeout():
+		return slowFor
+	}
+	return routerFor
 }
 
 // noWay reports whether a leg with the terminal's address may have failed for that address,
@@ -217,7 +232,7 @@ func (l *legs) recall(server netip.AddrPort) (reached, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r, ok := l.reached[server]
-	if ok && r.router && l.now().Sub(r.at) > routerFor {
+	if ok && r.router && l.now().After(r.until) {
 		delete(l.reached, server)
 		return reached{}, false
 	}

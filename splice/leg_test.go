@@ -86,19 +86,37 @@ func TestLegRemembersForATime(t *testing.T) {
 	cfg.Now = func() time.Time { return now }
 	l := newLegs(cfg, newFakeKernel(), &counters{})
 	for i := range maxRemember + 10 {
-		l.remember(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(i)), reached{router: true, at: now})
+		l.remember(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(i)), reached{router: true, until: now.Add(routerFor)})
 	}
 	if len(l.reached) > maxRemember {
 		t.Errorf("remembers %d", len(l.reached))
 	}
 	s := netip.MustParseAddrPort("192.0.2.9:554")
-	l.remember(s, reached{router: true, at: now})
+	l.remember(s, reached{router: true, until: now.Add(routerFor)})
 	if r, ok := l.recall(s); !ok || !r.router {
 		t.Error("forgot")
 	}
 	now = now.Add(routerFor + time.Second)
 	if _, ok := l.recall(s); ok {
 		t.Error("never tries again")
+	}
+}
+
+func TestBelieve(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want time.Duration
+	}{
+		{context.DeadlineExceeded, slowFor},
+		{&net.OpError{Op: "dial", Err: unix.ETIMEDOUT}, slowFor},
+		{&net.OpError{Op: "dial", Err: unix.EHOSTUNREACH}, routerFor},
+		{&net.OpError{Op: "dial", Err: unix.EADDRNOTAVAIL}, routerFor},
+		{&net.OpError{Op: "dial", Err: unix.EADDRINUSE}, 0},
+		{bpf.ErrTooMany, 0},
+	} {
+		if got := believe(tt.err); got != tt.want {
+			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
+		}
 	}
 }
 
