@@ -52,6 +52,9 @@ const (
 	closeTime = time.Second
 )
 
+// inside is where the processes of the core find its directory.
+const inside = "/tmp"
+
 // Programs are what has to be installed: Debian kamailio, kamailio-ims-modules,
 // kamailio-presence-modules, kamailio-sqlite-modules (with its table definitions), sqlite3,
 // sip-tester.
@@ -155,7 +158,7 @@ func (c *Core) configure() error {
 		return all.ExecuteTemplate(f, name, struct {
 			Plan
 			Self, Name, Dir string
-		}{c.cfg.Plan, n.addr.String(), n.name, c.cfg.Dir})
+		}{c.cfg.Plan, n.addr.String(), n.name, inside})
 	}
 	err = write("cdp.xml", node{})
 	for _, n := range c.cfg.Plan.nodes() {
@@ -199,9 +202,11 @@ func (c *Core) startNode(ctx context.Context, n node) error {
 		return err
 	}
 	// The workers would outlive a test that is killed: in a process namespace of its own they end
-	// with the first process. -DD: no daemon, but workers; -m, -M: MiB of shared and private memory.
-	cmd := c.cfg.Lab.Command(context.WithoutCancel(ctx), c.cfg.NS, "unshare", "--pid", "--fork", "--kill-child", "kamailio", "-f", filepath.Join(c.cfg.Dir, n.file+".cfg"),
-		"-m", "64", "-M", "8", "-DD", "-E", "-Y", run, "-P", filepath.Join(run, "pid"))
+	// with the first process. There the process ids repeat, of which the S-CSCF makes names in
+	// /tmp: the core has its own. -DD: no daemon, but workers; -m, -M: MiB of memory.
+	cmd := c.cfg.Lab.Command(context.WithoutCancel(ctx), c.cfg.NS, "unshare", "--mount", "--pid", "--fork", "--kill-child",
+		"sh", "-c", `mount --bind "$0" `+inside+` && exec "$@"`, c.cfg.Dir, "kamailio", "-f", filepath.Join(inside, n.file+".cfg"),
+		"-m", "64", "-M", "8", "-DD", "-E", "-Y", filepath.Join(inside, n.file), "-P", filepath.Join(inside, n.file, "pid"))
 	cmd.Stdout, cmd.Stderr = log, log
 	p, err := peers.StartProcess(cmd)
 	if err != nil {
