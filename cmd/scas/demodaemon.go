@@ -29,7 +29,7 @@ type demoDaemon struct {
 	cmd  *exec.Cmd
 	api  *client
 	said lastWords
-	done chan struct{} // closed when it has ended
+	done <-chan struct{} // closed when it has ended
 }
 
 // lastWords keeps the end of what the daemon logs, to be shown when the demo fails.
@@ -67,19 +67,15 @@ func startDemoDaemon(ctx context.Context, e *env, l *lab.Lab, dir string) (*demo
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err
 	}
-	d := &demoDaemon{api: (&clientFlags{socket: socket}).client(e), done: make(chan struct{})}
+	d := &demoDaemon{api: (&clientFlags{socket: socket}).client(e)}
 	d.cmd = exec.Command(self, "serve", "-c", file)
 	d.cmd.Args[0] = "scas"                           // whatever the file is called
 	d.cmd.Env = []string{"PATH=" + e.getenv("PATH")} // none of the operator's SCAS_*
 	d.cmd.Stdout, d.cmd.Stderr = &d.said, &d.said
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM} // Ctrl-C is the demo's to handle
-	if err := l.Start(lab.GW, d.cmd); err != nil {
+	if d.done, err = l.Start(lab.GW, d.cmd); err != nil {
 		return nil, fmt.Errorf("start scas serve: %w", err)
 	}
-	go func() {
-		defer close(d.done)
-		_ = d.cmd.Wait() // stop reads how it ended
-	}()
 	if err := d.ready(ctx); err != nil {
 		d.stop()
 		return nil, fmt.Errorf("scas serve in the gateway: %w\n%s", err, d.said.String())

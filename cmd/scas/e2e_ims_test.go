@@ -201,17 +201,17 @@ func (r *imsLab) restarts(t *testing.T, onPhone *handset) {
 	before := r.shown(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := r.core.Restart(ctx); err != nil {
+	down, err := r.core.Restart(ctx)
+	if err != nil {
 		t.Fatal(err)
 	}
-	back := time.Now()
 	if !r.admits(t, phone) {
 		t.Error("the phone is not admitted any more")
 	}
 	onPhone.does(t, "list")
 	r.expires(t)
-	r.message(t, back, "the phone registers again", r.told("REGISTER", "bob"))
-	r.message(t, back, "the core notifies again", r.told("NOTIFY", "bob", "Event: reg", `state="active"`))
+	r.message(t, down, "the phone registers again", r.told("REGISTER", "bob"))
+	r.message(t, down, "the core notifies again", r.told("NOTIFY", "bob", "Event: reg", `state="active"`))
 	if after := r.shown(t); !r.admits(t, phone) || after.ID != before.ID || !after.Started.Equal(before.Started) {
 		t.Errorf("the session was %+v, is %+v", before, after)
 	}

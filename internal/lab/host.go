@@ -82,8 +82,26 @@ func lookIP() (string, error) {
 }
 
 // Start starts cmd in the namespace ns without any helper program: a child gets the namespace of
-// the thread that forks it.
-func (l *Lab) Start(ns string, cmd *exec.Cmd) error { return l.Do(ns, cmd.Start) }
+// the thread that forks it. That thread lives until cmd has ended, when ended is closed: a signal
+// a child gets at its parent's death is sent at that of the thread (prctl(2), PR_SET_PDEATHSIG).
+func (l *Lab) Start(ns string, cmd *exec.Cmd) (ended <-chan struct{}, err error) {
+	started, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		err := l.Do(ns, func() error {
+			err := cmd.Start()
+			started <- err
+			if err == nil {
+				_ = cmd.Wait() // what it ended with is in ProcessState
+			}
+			return nil
+		})
+		if err != nil {
+			started <- err // it was not even tried
+		}
+	}()
+	return done, <-started
+}
 
 // Host is where a peer's sockets live. The zero Host is the process's own network; Lab.Host
 // gives that of a namespace. Safe for concurrent use.

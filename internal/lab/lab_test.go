@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -220,5 +223,35 @@ func TestSnapshot(t *testing.T) {
 			t.Errorf("%v not seen", change)
 		}
 		again = now
+	}
+}
+
+// A child told to end with its parent does not end with some other thread of it.
+func TestStart(t *testing.T) {
+	l := newLab(t, Options{})
+	cmd := exec.Command("cat")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, err := l.Start(UE2, cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var threads sync.WaitGroup
+	for range 50 {
+		threads.Go(func() { runtime.LockOSThread() }) // ends locked, and with it a thread
+	}
+	threads.Wait()
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+	if !cmd.ProcessState.Success() {
+		t.Errorf("the child ended with %v", cmd.ProcessState)
+	}
+	if _, err := l.Start("nowhere", exec.Command("cat")); err == nil {
+		t.Error("starts in a namespace that is none")
 	}
 }

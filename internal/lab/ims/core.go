@@ -265,13 +265,15 @@ func (c *Core) answers(ctx context.Context, n node) error {
 }
 
 // Restart stops and starts P-CSCF, S-CSCF and presence server: the S-CSCF has forgotten every
-// registration and subscription. It returns when all answer again.
-func (c *Core) Restart(ctx context.Context) error {
+// registration and subscription. It returns when all answer again, with the moment when the last
+// of the old ones had ended.
+func (c *Core) Restart(ctx context.Context) (down time.Time, err error) {
 	c.Note("", "the core restarts")
 	c.stopNodes(endTime)
-	err := c.startNodes(ctx)
+	down = time.Now()
+	err = c.startNodes(ctx)
 	c.Note("", "the core is back")
-	return err
+	return down, err
 }
 
 // Name gives an address a column of the ladder.
