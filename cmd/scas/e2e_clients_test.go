@@ -100,6 +100,7 @@ func clientsSite(t *testing.T) peers.Film {
 // TestClients: a film plays on the phone, and its user pulls it to the TV with a telephone
 // program that knows nothing of scas, by opening what that program stored.
 func TestClients(t *testing.T) {
+	t.Parallel()
 	film := clientsSite(t)
 	for _, kind := range peers.SIPKinds() {
 		t.Run(string(kind), func(t *testing.T) {

@@ -49,6 +49,7 @@ func namespaces(t *testing.T, pid int) []string {
 
 // The demo's figures are right, and it prints what a reader was promised.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	lab.Root(t)
 	for _, form := range []string{"table", "json"} {
 		t.Run(form, func(t *testing.T) {
@@ -125,6 +126,7 @@ func TestDemoRefuses(t *testing.T) {
 
 // With GStreamer's server and players.
 func TestDemoReal(t *testing.T) {
+	t.Parallel()
 	lab.Root(t)
 	_, err := peers.Python(t.Context())
 	_, noFFmpeg := exec.LookPath("ffmpeg")
@@ -141,6 +143,7 @@ func TestDemoReal(t *testing.T) {
 
 // A demo that is interrupted takes its network and its daemon down, and says that it failed.
 func TestDemoInterrupted(t *testing.T) {
+	t.Parallel()
 	lab.Root(t)
 	cmd := exec.CommandContext(t.Context(), program(t), "demo")
 	var out, errs bytes.Buffer

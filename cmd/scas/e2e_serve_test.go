@@ -84,6 +84,7 @@ func TestSecondSignal(t *testing.T) {
 
 // What cannot start says why, and changes nothing; what runs is left alone.
 func TestServeRefuses(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, siteConfig{})
 	before, err := s.Snapshot(lab.GW)
 	if err != nil {
@@ -137,6 +138,7 @@ func TestServeRefuses(t *testing.T) {
 
 // The capabilities that deploy/scas.service gives are enough, and a stop warns of nothing.
 func TestServeAsUnit(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, siteConfig{})
 	s.serve(t) // writes the configuration
 	s.stop(t)
@@ -167,6 +169,7 @@ func TestServeAsUnit(t *testing.T) {
 
 // doctor, run where a gateway can run, finds nothing missing; while one runs, neither.
 func TestDoctorInLab(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, siteConfig{})
 	s.serve(t)
 	for range 2 {
