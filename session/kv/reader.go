@@ -163,10 +163,17 @@ type follower[T any] struct {
 	current func(yes bool)        // whether all is told that there is; false while the store is away
 }
 
+// revision tells one value of a key from every other: a store that lost its files counts from the
+// beginning again.
+type revision struct {
+	sequence uint64
+	written  int64 // Unix nanoseconds
+}
+
 // follow tells f until ctx ends. What happened while the store was away is told when it is
 // back, as the difference.
 func follow[T any](ctx context.Context, s *Store, bucket string, f follower[T]) {
-	told := map[string]uint64{} // key -> revision
+	told := map[string]revision{}
 	wait := leastWait
 	for ctx.Err() == nil {
 		era := s.connection()
@@ -189,7 +196,7 @@ func follow[T any](ctx context.Context, s *Store, bucket string, f follower[T]) 
 	}
 }
 
-func followOnce[T any](ctx, era context.Context, s *Store, bucket string, told map[string]uint64, f follower[T]) error {
+func followOnce[T any](ctx, era context.Context, s *Store, bucket string, told map[string]revision, f follower[T]) error {
 	if _, err := s.handles(ctx); err != nil {
 		return err
 	}
@@ -215,8 +222,8 @@ func followOnce[T any](ctx, era context.Context, s *Store, bucket string, told m
 		if seen != nil {
 			seen[key] = true
 		}
-		if told[key] != meta.Sequence.Stream {
-			told[key] = meta.Sequence.Stream
+		if r := (revision{meta.Sequence.Stream, meta.Timestamp.UnixNano()}); told[key] != r {
+			told[key] = r
 			f.put(key, *v)
 		}
 		return nil

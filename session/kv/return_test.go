@@ -1,8 +1,10 @@
 package kv
 
 import (
+	"context"
 	"os"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -49,7 +51,10 @@ func TestStoreReturnsEmpty(t *testing.T) {
 		}
 	}
 	flush(t, as)
-	await(t, "the session", func() bool { return len(stored(t, as)) == 1 })
+	await(t, "the session", func() bool { // its bucket may be the last to be there again
+		all, err := list[session.Record](t.Context(), as, sessionsBucket)
+		return err == nil && len(all) == 1
+	})
 	await(t, "the transfer", func() bool {
 		all, err := list[storedTransfer](t.Context(), as, transfersBucket)
 		return err == nil && len(all) == 1
@@ -60,6 +65,32 @@ func TestStoreReturnsEmpty(t *testing.T) {
 	await(t, "told again", func() bool { g.mu.Lock(); defer g.mu.Unlock(); return g.puts >= 5 })
 	ahead.Store(int64(2 * refillAll))
 	await(t, "what nobody wrote again is gone", g.has(0, 1))
+}
+
+// TestFollowAnotherStore: a store that counts from the beginning again has other values under the
+// same revisions.
+func TestFollowAnotherStore(t *testing.T) {
+	told, names := map[string]revision{}, []string{}
+	for i := range 2 {
+		s, b := embeddedStore(t, t.TempDir()), binding(0)
+		b.Name = strconv.Itoa(i)
+		if err := s.PutBinding(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		flush(t, s)
+		for range 2 { // the second time it is known
+			ctx, cancel := context.WithCancel(t.Context())
+			_ = followOnce(ctx, s.connection(), s, bindingsBucket, told, follower[session.Binding]{
+				put:     func(_ string, b session.Binding) { names = append(names, b.Name) },
+				gone:    func(string) { t.Error("gone") },
+				current: func(bool) { cancel() },
+			})
+			cancel()
+		}
+	}
+	if !slices.Equal(names, []string{"0", "1"}) {
+		t.Errorf("told %q", names)
+	}
 }
 
 // TestSilentGateway: its open transfers fail, unless nobody can be heard.
