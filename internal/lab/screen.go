@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -132,7 +133,7 @@ func (b *book) segments() []Segment {
 	out := make([]Segment, 0, len(b.segs))
 	for i, s := range b.segs {
 		seg := s.Segment
-		seg.Pictures = slices.Clone(s.Pictures)
+		seg.Pictures, seg.ClockError = slices.Clone(s.Pictures), maps.Clone(s.ClockError)
 		for j := range seg.Pictures {
 			seg.Pictures[j].Shown = s.shown(seg.Pictures[j], b.depth, b.until(i))
 		}
