@@ -56,11 +56,12 @@ ims: deps ## films moved at a real IMS core by push, by pull and by themselves; 
 cover: ## coverage of the unit tests
 	$(GO) test -coverprofile=$(BIN)/cover.out $(PKGS) && $(GO) tool cover -func=$(BIN)/cover.out | tail -1
 
+# The toolchain now and then reports the end of -fuzztime itself as a failure, without an input: that is none.
 fuzz: ## every fuzz target, one a core: those of RTSP's grammar for FUZZTIME (30s), the others for 6s
 	@grep -rE '^func Fuzz' --include='*_test.go' . | sed -E 's,^(.*)/[^/]*:func (Fuzz[A-Za-z0-9]*).*,\1 \2,' | sort | \
 	  xargs -P "$$(nproc)" -L 1 sh -c 'case $$0 in ./tracer/rtsp) t=$(FUZZTIME);; *) t=6s;; esac; \
 	  out=$$($(GO) test -run "^$$" -fuzz "^$$1\$$" -fuzztime $$t -parallel 1 $$0 2>&1); \
-	  r=$$?; echo "== $$0 $$1"; echo "$$out" | tail -n 3; if [ $$r != 0 ]; then echo "$$out"; exit 255; fi'
+	  r=$$?; case "$$out" in *"Failing input"*|*panic*) ;; *"context deadline exceeded"*) r=0;; esac; echo "== $$0 $$1"; echo "$$out" | tail -n 3; if [ $$r != 0 ]; then echo "$$out"; exit 255; fi'
 
 test-kernels: deps ## the datapath's tests on Debian's kernel 6.1, in qemu
 	bpf/kernels.sh
