@@ -254,11 +254,13 @@ func (f *film) delivered(s *sess, now time.Time) (session.NPT, time.Duration, se
 	return f.clip(s, npt), err, src, true
 }
 
+// clip keeps a position within the film, or within what a film may be where its end is not known.
 func (f *film) clip(s *sess, npt session.NPT) session.NPT {
+	end := session.NPT(maxFilm)
 	if s.end > 0 {
-		npt = min(npt, s.end)
+		end = min(end, s.end)
 	}
-	return max(npt, 0)
+	return max(min(npt, end), 0)
 }
 
 // until returns now, or when the terminal left.
