@@ -87,12 +87,8 @@ func clientsSite(t *testing.T) peers.Film {
 	t.Helper()
 	film := realSite(t)
 	for _, k := range peers.SIPKinds() {
-		if _, err := exec.LookPath(k.Program()); err != nil {
-			if os.Getenv("SCAS_PRIV") == "1" {
-				t.Fatal(err)
-			}
-			t.Skip(err)
-		}
+		_, err := exec.LookPath(k.Program())
+		needs(t, err)
 	}
 	return film
 }

@@ -130,12 +130,7 @@ func TestDemoReal(t *testing.T) {
 	lab.Root(t)
 	_, err := peers.Python(t.Context())
 	_, noFFmpeg := exec.LookPath("ffmpeg")
-	if err = errors.Join(err, noFFmpeg); err != nil {
-		if os.Getenv("SCAS_PRIV") == "1" {
-			t.Fatal(err)
-		}
-		t.Skip(err)
-	}
+	needs(t, errors.Join(err, noFFmpeg))
 	if out, errs, code := runDemo(t, "--real"); code != exitDone {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}

@@ -31,12 +31,7 @@ func mmsMedia(t *testing.T) (*lab.ASF, peers.ASFFilm) {
 	if err == nil {
 		_, err = peers.LibmmsProgram(t.Context(), peers.CacheDir())
 	}
-	switch {
-	case err != nil && os.Getenv("SCAS_PRIV") == "1":
-		t.Fatal(err)
-	case err != nil:
-		t.Skip(err)
-	}
+	needs(t, err)
 	film, err := peers.ASFMedia(t.Context(), peers.CacheDir(), realFilm)
 	if err != nil {
 		t.Fatal(err)

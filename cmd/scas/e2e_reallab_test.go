@@ -27,6 +27,18 @@ type realLab struct {
 	server *peers.GstServer
 }
 
+// needs skips a test that lacks something, or fails it where SCAS_PRIV says that all is there.
+func needs(t *testing.T, err error) {
+	t.Helper()
+	switch {
+	case err == nil:
+	case os.Getenv("SCAS_PRIV") == "1":
+		t.Fatal(err)
+	default:
+		t.Skip(err)
+	}
+}
+
 // realSite says what cannot be run here and returns the film.
 func realSite(t *testing.T) peers.Film {
 	t.Helper()
@@ -40,12 +52,7 @@ func realSite(t *testing.T) peers.Film {
 		_, missing := exec.LookPath(p)
 		err = errors.Join(err, missing)
 	}
-	switch {
-	case err != nil && os.Getenv("SCAS_PRIV") == "1":
-		t.Fatal(err)
-	case err != nil:
-		t.Skip(err)
-	}
+	needs(t, err)
 	film, err := peers.Media(t.Context(), peers.CacheDir(), realFilm)
 	if err != nil {
 		t.Fatal(err)
