@@ -28,11 +28,15 @@ func playerOfMMST(subscriber string) filmPlayer {
 	return filmOther
 }
 
-// playerOfMMSH tells a player by its request: libmms and what was made of it share a GUID, but only
-// libavformat's own HTTP asks for metadata.
+// playerOfMMSH tells a player by its request: libmms, libavformat and MPlayer share a GUID, but only
+// libavformat's own HTTP asks for metadata, and only MPlayer names the GUID before all other pragmas.
 func playerOfMMSH(h mms.Head) filmPlayer {
-	if h.Get("Icy-MetaData") != "" {
+	const shared = "xClientGUID={c77e7400-738a-11d2-9add-0020af0a3278}"
+	switch {
+	case h.Get("Icy-MetaData") != "":
 		return filmLibav
+	case h.Get("Pragma") == shared:
+		return filmMPlayer
 	}
 	return filmOther
 }

@@ -54,7 +54,7 @@ func TestMMSRendered(t *testing.T) {
 func TestMMSPlayers(t *testing.T) {
 	for name, want := range map[string]filmPlayer{
 		"ffmpeg-play": filmLibav, "mplayer-play": filmMPlayer, "vlc-play": filmOther, "libmms-play": filmOther,
-		"mmsh-ffmpeg-ss": filmLibav, "mmsh-vlc-seek": filmOther, "mmsh-libmms-timeseek": filmOther,
+		"mmsh-ffmpeg-ss": filmLibav, "mmsh-mplayer-play": filmMPlayer, "mmsh-vlc-seek": filmOther, "mmsh-libmms-timeseek": filmOther,
 	} {
 		w := replayMMS(t, name, Config{AnyPort: true}, 0, nil)
 		if got := newest(w.d).film.player; got != want {
