@@ -6,6 +6,7 @@
 #include "cut.h"
 #include "media.h"
 #include "steer.h"
+#include "unreach.h"
 #include "walk.h"
 
 /* The address as it is looked up: IPv6 is masked. */
@@ -206,6 +207,15 @@ INLINE int udp_packet(struct __sk_buff *skb, const struct packet *p, const struc
 	return out;
 }
 
+/* As is_cut, of a segment. A cut is of one connection: it ends when the terminal uses its port for
+ * a new one. */
+INLINE bool is_cut_tcp(struct scratch *s, const enum dir dir)
+{
+	if (dir == TO_SERVER && is_syn(&s->p))
+		bpf_map_delete_elem(&cuts, &s->k);
+	return is_cut(&s->k, dir, bpf_ktime_get_ns());
+}
+
 /* The way of a TCP segment. */
 INLINE int tcp_packet(struct __sk_buff *skb, const struct packet *p, const struct addr_key *addr, const enum dir dir)
 {
@@ -232,8 +242,19 @@ INLINE int tcp_packet(struct __sk_buff *skb, const struct packet *p, const struc
 		out = OUTCOME_STRANGER;
 	else if (service)
 		out = tcp_hook(skb, s, f, flags, dir, now);
-	if (flags & SUB_CUT && is_cut(&s->k, dir, bpf_ktime_get_ns()))
+	if (flags & SUB_CUT && is_cut_tcp(s, dir))
 		return OUTCOME_CUT;
+	return out;
+}
+
+/* The way of a packet that is neither TCP nor UDP, or not to be read; out says which. */
+INLINE int no_transport(struct __sk_buff *skb, const struct packet *p, const struct addr_key *addr, __u32 bits,
+			const enum dir dir, int out)
+{
+	if (!terminal_flags(addr, 0))
+		return OUTCOME_STRANGER;
+	if (dir == TO_SERVER && out == OUTCOME_OTHER_PROTOCOL && bits & ADDRESS_MEDIA)
+		media_unreachable(skb, p);
 	return out;
 }
 
@@ -256,7 +277,7 @@ INLINE int lan_packet(struct __sk_buff *skb, const enum dir dir)
 		return OUTCOME_STRANGER;
 	out = parse_transport(skb, &p);
 	if (out != OUTCOMES)
-		return terminal_flags(&addr, 0) ? out : OUTCOME_STRANGER;
+		return no_transport(skb, &p, &addr, bits, dir, out);
 	if (p.proto == IPPROTO_TCP)
 		return tcp_packet(skb, &p, &addr, dir);
 	return udp_packet(skb, &p, &addr, bits, dir);

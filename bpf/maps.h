@@ -47,7 +47,8 @@ struct {
 	__type(value, struct media);
 } media_flows SEC(".maps");
 
-/* Flow -> until when it is dropped. Go writes and deletes; an entry past its time does nothing.
+/* Flow -> until when it is dropped. Go writes and deletes; a SYN of the terminal deletes it too. An
+ * entry past its time does nothing.
  * Size: a few flows for each transfer of the last minutes. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

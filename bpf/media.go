@@ -147,6 +147,7 @@ func (g *Gateway) MediaStats(f Flow) (MediaStats, bool) {
 		RTCPToTerm:   r.RtcpDown,
 		First:        g.clock.wall(r.First),
 		Last:         g.clock.wall(r.Last),
+		Unreachable:  g.clock.wall(r.Unreachable),
 		Lossy:        is(scasMediaFlagMEDIA_LOSSY),
 	}
 	if s.HaveMedia {

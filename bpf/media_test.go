@@ -5,7 +5,10 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
 	"golang.org/x/sys/unix"
@@ -219,4 +222,79 @@ func TestMediaMerged(t *testing.T) {
 		t.Errorf("record %+v", s)
 	}
 	t.Logf("%d packets at LAN egress for 20 datagrams", g.Stats()["lan_out_rtp"])
+}
+
+// TestUnreachable: a terminal that has closed its port says so by ICMP, of its own flows only.
+func TestUnreachable(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, family int) {
+		l := newLab(t)
+		g := l.open(l.config())
+		ue, ms, f := l.mediaPair(family, 40000, 50000)
+		ueC, msC, fC := l.mediaPair(family, 40001, 50001)
+		must(t, g.Subscribe(f.Terminal.Addr()))
+		must(t, g.WatchFlow(MediaFlow{Flow: f, PT: []byte{96}}))
+		must(t, g.WatchFlow(MediaFlow{Flow: fC, RTCP: true}))
+		deliver(t, ms, ue, packet(t, 96, 1, 100, 7))
+		if s, _ := g.MediaStats(f); !s.Unreachable.IsZero() {
+			t.Errorf("unreachable at %v: the terminal took it", s.Unreachable)
+		}
+
+		must(t, ueC.Close())
+		must(t, ue.Close())
+		_, err := msC.WriteToUDPAddrPort(report(t, &rtcp.SenderReport{SSRC: 7}), fC.Terminal)
+		must(t, err)
+		for size := range 3 { // the kernel quotes as much as it may: nothing of it matters but the head
+			p := append(packet(t, 96, uint16(2+size), 200, 7), make([]byte, 600*size)...)
+			sent := time.Now()
+			eventually(t, g, "word of the terminal", func() bool {
+				_, err := ms.WriteToUDPAddrPort(p, f.Terminal)
+				must(t, err)
+				s, _ := g.MediaStats(f)
+				return s.Unreachable.After(sent)
+			})
+		}
+		if s, _ := g.MediaStats(fC); !s.Unreachable.IsZero() {
+			t.Error("RTCP counts too")
+		}
+		if n := g.Stats()["media_unreachable"]; n < 3 {
+			t.Errorf("counted %d", n)
+		}
+	})
+}
+
+// TestUnreachableForged: what does not quote a flow of its sender says nothing.
+func TestUnreachableForged(t *testing.T) {
+	b := newBench(t)
+	f := benchFlow(5000)
+	must(t, b.Subscribe(f.Terminal.Addr()))
+	must(t, b.WatchFlow(MediaFlow{Flow: f}))
+	quote := udpFrame(t, f.Server, f.Terminal, packet(t, 96, 1, 100, 7))[14:]
+	icmp := func(src netip.Addr, typ, code uint8, quote []byte) []byte {
+		return frame(t, network(src, f.Server.Addr(), layers.IPProtocolICMPv4),
+			&layers.ICMPv4{TypeCode: layers.CreateICMPv4TypeCode(typ, code)}, gopacket.Payload(quote))
+	}
+	other := netip.MustParseAddr("10.0.0.3")
+	must(t, b.Subscribe(other))
+	tcp := append([]byte(nil), quote...)
+	tcp[9] = 6
+	for name, raw := range map[string][]byte{
+		"another terminal":     icmp(other, 3, 3, quote),
+		"echo":                 icmp(benchUE, 8, 0, quote),
+		"fragmentation needed": icmp(benchUE, 3, 4, quote),
+		"nothing quoted":       icmp(benchUE, 3, 3, nil),
+		"header cut short":     icmp(benchUE, 3, 3, quote[:19]),
+		"ports cut short":      icmp(benchUE, 3, 3, quote[:24]),
+		"TCP":                  icmp(benchUE, 3, 3, tcp),
+	} {
+		if got := b.run(progLANIn, raw); got != pass {
+			t.Errorf("%s: verdict %d", name, got)
+		}
+		if s, _ := b.MediaStats(f); !s.Unreachable.IsZero() {
+			t.Fatalf("%s: taken for the terminal's word", name)
+		}
+	}
+	b.run(progLANIn, icmp(benchUE, 3, 13, quote[:28])) // RFC 792: the header and 8 bytes
+	if s, _ := b.MediaStats(f); s.Unreachable.IsZero() {
+		t.Error("not noticed")
+	}
 }

@@ -378,3 +378,33 @@ func TestCutExpires(t *testing.T) {
 		t.Error("the terminal of an expired cut is no stranger")
 	}
 }
+
+// TestCutEndsWithSYN: what is cut is one connection; the next one from the same port is another.
+func TestCutEndsWithSYN(t *testing.T) {
+	b := newBench(t)
+	f := b.connect(554)
+	must(t, b.CutFlow(TCP, f, CutBoth, time.Hour))
+	for dir, want := range map[Dir]int32{ToServer: drop, ToTerminal: drop} {
+		if got := b.tcp(segment{flow: f, dir: dir, seq: 5000, payload: []byte("old")}); got != want {
+			t.Errorf("%v: verdict %d, want %d", dir, got, want)
+		}
+	}
+	if got := b.tcp(segment{flow: f, dir: ToTerminal, seq: 1, flags: FlagSYN}); got != drop {
+		t.Errorf("a SYN of the server: verdict %d", got)
+	}
+	for _, s := range []segment{
+		{flow: f, seq: 90_000, flags: FlagSYN},
+		{flow: f, dir: ToTerminal, seq: 70_000, ack: 90_001, flags: FlagSYN | FlagACK},
+		{flow: f, seq: 90_001, ack: 70_001, payload: []byte("new")},
+	} {
+		if got := b.tcp(s); got != pass {
+			t.Errorf("%v: verdict %d", s, got)
+		}
+	}
+	if err := b.UncutFlow(TCP, f); err != nil {
+		t.Errorf("the cut as it was asked for: %v", err)
+	}
+	if len(b.cuts) != 0 {
+		t.Errorf("left: %v", b.cuts)
+	}
+}

@@ -55,31 +55,32 @@ enum note {
 	NOTE_EVENT_RTCP,
 	NOTE_EVENT_FRAME,
 	NOTE_EVENT_TAIL,
-	NOTE_FLOW_NEW,         /* from its SYN */
-	NOTE_FLOW_JOINED,      /* in its middle */
-	NOTE_FLOW_FULL,        /* no room for a flow record */
-	NOTE_COPY_BYTES_LIMIT, /* 1 MiB after one request */
-	NOTE_COPY_TIME_LIMIT,  /* 10 s after one request */
-	NOTE_COPY_RATE_LIMIT,  /* node-wide rate of copied bytes */
-	NOTE_UPLOAD_LIMIT,     /* terminal's own bytes, per flow and second */
-	NOTE_COPY_FAILED,      /* packet bytes could not be read */
-	NOTE_MMSH_NO_PLAYER,   /* HTTP that is not a player's */
-	NOTE_WALK_GAP,         /* out of step: bytes missing */
-	NOTE_WALK_TEXT,        /* out of step: no '$' where one was due */
-	NOTE_WALK_FOUND,       /* in step again */
-	NOTE_WALK_SCAN,        /* segment searched */
-	NOTE_WALK_BOUND,       /* more frames in a segment than are read */
-	NOTE_WALK_CHANNEL,     /* frame of a channel nobody announced */
-	NOTE_RTCP_LIMIT,       /* RTCP events per flow and second */
-	NOTE_MEDIA_LEARNED,    /* server port learned */
-	NOTE_MEDIA_FULL,       /* no room for a learned flow */
-	NOTE_MEDIA_JUMP,       /* rtptime jumped */
-	NOTE_MEDIA_SSRC,       /* SSRC changed */
-	NOTE_MEDIA_SEQ,        /* sequence number far off, packet set aside */
-	NOTE_STEER_NEW,        /* connection steered from its SYN */
-	NOTE_STEER_RECOVERED,  /* record was lost, socket found again */
-	NOTE_STEER_TAGGED,     /* VLAN tag: the device of the VLAN has to be named */
-	NOTE_STEER_LOCAL,      /* for this router itself */
+	NOTE_FLOW_NEW,          /* from its SYN */
+	NOTE_FLOW_JOINED,       /* in its middle */
+	NOTE_FLOW_FULL,         /* no room for a flow record */
+	NOTE_COPY_BYTES_LIMIT,  /* 1 MiB after one request */
+	NOTE_COPY_TIME_LIMIT,   /* 10 s after one request */
+	NOTE_COPY_RATE_LIMIT,   /* node-wide rate of copied bytes */
+	NOTE_UPLOAD_LIMIT,      /* terminal's own bytes, per flow and second */
+	NOTE_COPY_FAILED,       /* packet bytes could not be read */
+	NOTE_MMSH_NO_PLAYER,    /* HTTP that is not a player's */
+	NOTE_WALK_GAP,          /* out of step: bytes missing */
+	NOTE_WALK_TEXT,         /* out of step: no '$' where one was due */
+	NOTE_WALK_FOUND,        /* in step again */
+	NOTE_WALK_SCAN,         /* segment searched */
+	NOTE_WALK_BOUND,        /* more frames in a segment than are read */
+	NOTE_WALK_CHANNEL,      /* frame of a channel nobody announced */
+	NOTE_RTCP_LIMIT,        /* RTCP events per flow and second */
+	NOTE_MEDIA_LEARNED,     /* server port learned */
+	NOTE_MEDIA_FULL,        /* no room for a learned flow */
+	NOTE_MEDIA_JUMP,        /* rtptime jumped */
+	NOTE_MEDIA_SSRC,        /* SSRC changed */
+	NOTE_MEDIA_SEQ,         /* sequence number far off, packet set aside */
+	NOTE_MEDIA_UNREACHABLE, /* terminal says by ICMP that it takes none */
+	NOTE_STEER_NEW,         /* connection steered from its SYN */
+	NOTE_STEER_RECOVERED,   /* record was lost, socket found again */
+	NOTE_STEER_TAGGED,      /* VLAN tag: the device of the VLAN has to be named */
+	NOTE_STEER_LOCAL,       /* for this router itself */
 	NOTE_STEER_NO_LISTENER,
 	NOTE_STEER_ASSIGN_FAILED,
 	NOTE_RECORD_BUSY, /* a record held by another processor for too long: packet not accounted */
@@ -279,7 +280,8 @@ struct media {
 	__u64 rtcp_up;
 	__u64 rtcp_down;
 	__u64 rtcp_since;
-	__u64 ticks; /* clock ticks in a nanosecond, times 2^32 */
+	__u64 ticks;       /* clock ticks in a nanosecond, times 2^32 */
+	__u64 unreachable; /* when the terminal said last that media do not reach it */
 	__u32 ssrc;
 	__u32 clock_rate;
 	__u32 rtptime;
@@ -297,7 +299,7 @@ struct media {
 	__u8 pt;
 	__u8 rtcp_left;
 };
-SIZE_IS(struct media, 184);
+SIZE_IS(struct media, 192);
 
 /* Record of the ring buffer; size bytes of payload follow. */
 struct event {

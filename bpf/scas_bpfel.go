@@ -161,6 +161,7 @@ type scasMedia struct {
 	RtcpDown     uint64
 	RtcpSince    uint64
 	Ticks        uint64
+	Unreachable  uint64
 	Ssrc         uint32
 	ClockRate    uint32
 	Rtptime      uint32
@@ -221,14 +222,15 @@ const (
 	scasNoteNOTE_MEDIA_JUMP          scasNote = 24
 	scasNoteNOTE_MEDIA_SSRC          scasNote = 25
 	scasNoteNOTE_MEDIA_SEQ           scasNote = 26
-	scasNoteNOTE_STEER_NEW           scasNote = 27
-	scasNoteNOTE_STEER_RECOVERED     scasNote = 28
-	scasNoteNOTE_STEER_TAGGED        scasNote = 29
-	scasNoteNOTE_STEER_LOCAL         scasNote = 30
-	scasNoteNOTE_STEER_NO_LISTENER   scasNote = 31
-	scasNoteNOTE_STEER_ASSIGN_FAILED scasNote = 32
-	scasNoteNOTE_RECORD_BUSY         scasNote = 33
-	scasNoteNOTES                    scasNote = 34
+	scasNoteNOTE_MEDIA_UNREACHABLE   scasNote = 27
+	scasNoteNOTE_STEER_NEW           scasNote = 28
+	scasNoteNOTE_STEER_RECOVERED     scasNote = 29
+	scasNoteNOTE_STEER_TAGGED        scasNote = 30
+	scasNoteNOTE_STEER_LOCAL         scasNote = 31
+	scasNoteNOTE_STEER_NO_LISTENER   scasNote = 32
+	scasNoteNOTE_STEER_ASSIGN_FAILED scasNote = 33
+	scasNoteNOTE_RECORD_BUSY         scasNote = 34
+	scasNoteNOTES                    scasNote = 35
 )
 
 type scasOp uint32

@@ -117,6 +117,7 @@ type MediaStats struct {
 	RTCPToTerm   uint64    // RTCP packets from the server
 	First        time.Time // arrival of the first packet after the newest Reset, wall clock; zero: none
 	Last         time.Time // arrival of the newest packet in either direction, wall clock; zero: none
+	Unreachable  time.Time // newest word of the terminal, by ICMP, that RTP does not reach it; zero: none
 	Lossy        bool      // an event of this flow was lost: the ring buffer was full, or a limit was hit
 }
 

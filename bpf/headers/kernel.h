@@ -157,11 +157,13 @@ struct bpf_fib_lookup {
 #define ETH_P_8021AD 0x88A8
 
 #define IPPROTO_HOPOPTS 0
+#define IPPROTO_ICMP 1
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_ROUTING 43
 #define IPPROTO_FRAGMENT 44
 #define IPPROTO_AH 51
+#define IPPROTO_ICMPV6 58
 #define IPPROTO_DSTOPTS 60
 
 struct vlan_hdr {
