@@ -1,6 +1,7 @@
 package splice
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -160,6 +161,10 @@ func (m *move) checkTarget(now time.Time) {
 	}
 }
 
+// refusal is how long a target that refused media may have said nothing of it before it counts as
+// taking them: a host sends no more than one such ICMP a second (Linux, icmp_ratelimit).
+const refusal = 2 * time.Second
+
 // facts are what decides whether a target plays (DESIGN §5.1.1).
 type facts struct {
 	now         time.Time
@@ -171,6 +176,7 @@ type facts struct {
 	first, last time.Time     // media over UDP since the PLAY
 	steadied    time.Time     // newest SETUP
 	receipt     time.Time     // newest receiver report that names one of the sources
+	refused     time.Time     // newest ICMP unreachable since the start request; zero: none
 	settle      time.Duration // of the player
 }
 
@@ -186,6 +192,9 @@ func (m *move) facts(d tracer.Detail, known bool, now time.Time) facts {
 	if known {
 		f.interleaved = d.Record.Transport == session.TCP || d.Record.Transport == session.HTTP
 		f.first, f.last, f.receipt = d.FirstMedia, d.LastMedia, d.Receipt
+		if d.Unreachable.After(f.asked) {
+			f.refused = d.Unreachable
+		}
 		if d.Record.UserAgent != nil {
 			agent = *d.Record.UserAgent
 		}
@@ -215,27 +224,25 @@ func (f facts) plays() bool {
 		return true
 	case f.interleaved || f.first.IsZero() || f.last.Before(f.asked):
 		return false
-	case f.receipt.After(f.replied):
+	case f.receipt.After(latest(f.replied, f.refused)):
 		return true
+	case f.now.Sub(f.refused) < refusal:
+		return false
 	}
-	since := f.first
-	if f.steadied.After(since) {
-		since = f.steadied
-	}
+	since := latest(f.first, f.steadied, f.refused)
 	// A target that gets media for less than half of the time gets too little to play.
 	return f.now.Sub(since) >= f.settle && f.last.Sub(since) >= f.settle/2 && f.now.Sub(f.last) < f.settle
 }
 
-// newest returns the last sign of progress.
+// newest returns the last sign of progress. Media that the target refuses are none.
 func (f facts) newest() time.Time {
-	t := f.asked
-	for _, x := range []time.Time{f.replied, f.steadied, f.last} {
-		if x.After(t) {
-			t = x
-		}
+	if !f.refused.IsZero() {
+		return latest(f.asked, f.replied, f.steadied)
 	}
-	return t
+	return latest(f.asked, f.replied, f.steadied, f.last)
 }
+
+func latest(ts ...time.Time) time.Time { return slices.MaxFunc(ts, time.Time.Compare) }
 
 // commit is the moment the target plays: from here on the origin is ended.
 func (m *move) commit(target tracer.Detail, known bool, now time.Time) {

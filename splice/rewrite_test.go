@@ -176,6 +176,13 @@ func TestPlays(t *testing.T) {
 		{"media of before", with(func(f *facts) { f.first, f.last, f.now = s(-9), s(-1), s(5) }), false},
 		{"left", with(func(f *facts) { f.first, f.last, f.now, f.left = s(0.2), s(9), s(9), true }), false},
 		{"a new setup counts anew", with(func(f *facts) { f.first, f.last, f.now, f.steadied = s(0.2), s(3), s(3), s(2) }), false},
+		{"refused", with(func(f *facts) { f.first, f.last, f.now, f.refused = s(0.2), s(9), s(9), s(8.5) }), false},
+		{"refused, and a short settle", with(func(f *facts) {
+			f.settle, f.first, f.last, f.now, f.refused = 100*time.Millisecond, s(0.2), s(9), s(9), s(7.5)
+		}), false},
+		{"refused at first", with(func(f *facts) { f.first, f.last, f.now, f.refused = s(0.2), s(3), s(3), s(0.3) }), true},
+		{"refused after a receiver report", with(func(f *facts) { f.first, f.last, f.now, f.receipt, f.refused = s(0.2), s(3), s(3), s(1), s(2) }), false},
+		{"receiver report after that", with(func(f *facts) { f.first, f.last, f.now, f.receipt, f.refused = s(0.2), s(3), s(3), s(2.5), s(2) }), true},
 		{"tcp, not acknowledged", with(func(f *facts) { f.first, f.last, f.now, f.interleaved = s(0.2), s(9), s(9), true }), false},
 		{"tcp, acknowledged", with(func(f *facts) { f.now, f.interleaved, f.acked = s(0.2), true, true }), true},
 	} {

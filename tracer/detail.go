@@ -26,6 +26,7 @@ type Detail struct {
 	FirstMedia  time.Time // since the last PLAY; zero: none
 	LastMedia   time.Time
 	Receipt     time.Time // newest receiver report of the terminal that names one of the sources
+	Unreachable time.Time // newest word of the terminal that media over UDP do not reach it; zero: none
 	Terminated  bool      // the player sent TEARDOWN, or the session is over
 	MMS         *MMSDetail
 }
@@ -144,6 +145,7 @@ func (l *Live) refresh(s *sess) {
 		case t.channel < 0 && t.rtp.Terminal.IsValid():
 			if m, ok := l.k.MediaStats(t.rtp); ok && m.HaveMedia {
 				s.rec.Lossy = s.rec.Lossy || m.Lossy
+				s.refused = later(s.refused, m.Unreachable)
 				t.counted(m)
 				s.exact(t, session.Seq(m.ExtSeq), session.RTPTime(m.RTPTime), m.SSRC, m.Last)
 			}
@@ -184,6 +186,13 @@ func (l *Live) refreshFilm(s *sess) {
 	}
 }
 
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // counted takes the kernel's counters of a UDP track.
 func (t *track) counted(m bpf.MediaStats) {
 	t.stats.packets = m.Packets
@@ -219,6 +228,7 @@ func (s *sess) detail(now time.Time) Detail {
 		Record: s.record(now), Control: s.control, RTSPSession: s.key.id, Version: s.version, BaseURL: s.base,
 		ContentURL: deref(s.rec.URL), Scale: s.scale, SDPRange: s.sdpRaw, Timeout: s.timeout, LastCSeq: s.cseq,
 		Depth: s.profile.depth(s.live, s.sought), FirstMedia: s.since, Receipt: s.receipt,
+		Unreachable: s.refused,
 		Terminated: s.stopped || s.rec.State == session.Ended,
 	}
 	if s.film != nil {

@@ -52,6 +52,7 @@ type sess struct {
 	stopped bool // TEARDOWN was answered, or the connection closed by the terminal
 	serving bool // the server closed the control connection; media may go on
 	receipt time.Time
+	refused time.Time // newest ICMP by which the terminal refused media
 	live    bool
 	heard   bool // RTP was seen
 	end     session.NPT

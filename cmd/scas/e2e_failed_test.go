@@ -18,6 +18,7 @@ type failedMove struct {
 	server lab.ServerConfig // default GstServer
 	origin lab.PlayerConfig
 	target func(*testing.T, *failedMove) // what happens on the tv, between order and end
+	deaf   bool                          // the tv closes its media ports
 	state  session.TransferState
 	reason session.Reason
 	after  func(*testing.T, *failedMove) // once the transfer has ended
@@ -44,6 +45,7 @@ func failedMoves() []*failedMove {
 		{name: "the target leaves, udp", origin: udp(), target: leaves(udp()), state: session.Failed, reason: session.TargetLeft, after: playsFromStart},
 		{name: "the target leaves, no TEARDOWN", origin: tcp(), target: leaves(lab.FFplay()), state: session.Failed, reason: session.TargetLeft},
 		{name: "no media come", server: muted, origin: tcp(), target: waitsInVain, state: session.Failed, reason: session.NoMedia},
+		{name: "media are refused by ICMP", origin: udp(), target: waitsInVain, deaf: true, state: session.Failed, reason: session.NoMedia},
 		{name: "udp through the router", site: siteConfig{upstream: "router"}, origin: udp(), target: waitsInVain, state: session.Failed, reason: session.NoMedia},
 		{name: "the server cannot be reached", site: siteConfig{upstream: "terminal"}, origin: udp(), target: cutOff, state: session.Failed, reason: session.UpstreamUnreachable, after: reachableAgain},
 		{name: "cancelled", origin: udp(), target: cancelled, state: session.Cancelled, after: playsFromStart},
@@ -158,7 +160,9 @@ func refusedWith(method string, status int, cfg lab.PlayerConfig) func(*testing.
 
 // waitsInVain opens the film over UDP; nothing ever comes, and the player waits.
 func waitsInVain(t *testing.T, m *failedMove) {
-	p := m.gw.play(t, tv, udp(), m.transfer.URL)
+	cfg := udp()
+	cfg.Deaf = m.deaf
+	p := m.gw.play(t, tv, cfg, m.transfer.URL)
 	m.gw.outcome(t, m.transfer.ID)
 	if pics := p.Pictures(); len(pics) > 0 {
 		t.Errorf("%d pictures came", len(pics))

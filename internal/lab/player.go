@@ -55,6 +55,7 @@ type PlayerConfig struct {
 	Punch         Punch
 	FallbackTCP   time.Duration // without media for so long: TEARDOWN and again over TCP; 0: never
 	Silence       time.Duration // without media for so long: TEARDOWN and exit; 0: waits for ever
+	Deaf          bool          // closes its UDP ports once they are set up, like a firewall that refuses
 	PauseFirst    bool          // PAUSE before TEARDOWN
 	QuitSilently  bool          // Quit closes without TEARDOWN
 

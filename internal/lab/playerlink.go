@@ -288,7 +288,12 @@ func (k *link) setup(ctx context.Context, i int) error {
 	k.mu.Lock()
 	k.ready = append(k.ready, t)
 	k.mu.Unlock()
-	if !k.tcp {
+	switch {
+	case k.tcp:
+	case k.p.cfg.Deaf:
+		t.rtp.Close()
+		t.rtcp.Close()
+	default:
 		k.wg.Go(func() { k.readUDP(t, t.rtp, 0) })
 		k.wg.Go(func() { k.readUDP(t, t.rtcp, 1) })
 	}
