@@ -38,7 +38,7 @@ func (e *ConflictError) Error() string { return "gateway " + e.What + " is taken
 type Gateway struct {
 	cfg    Config
 	log    *slog.Logger
-	clock  clock
+	clock  *clock
 	kernel *kernel
 	names  []string // of the counters
 	host   *host    // rules, routes and programs on devices

@@ -3,8 +3,10 @@ package bpf
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"net/netip"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -90,28 +92,53 @@ func subscriberKey(a netip.Addr, prefix int) (scasAddrKey, error) {
 	return scasAddrKey{Addr: w}, nil
 }
 
-// clock turns CLOCK_MONOTONIC into wall clock with one offset, so that differences stay exact.
-type clock struct{ offset int64 }
+// clock turns CLOCK_MONOTONIC into times that carry Go's reading of the same clock: differences are
+// exact, between two of them and from time.Now, also when somebody sets the system's clock. A router
+// without a battery does so minutes after its start.
+type clock struct{ at atomic.Pointer[moment] }
 
-func newClock() clock {
-	var ts unix.Timespec
-	best, offset := int64(1<<62), int64(0)
-	for range 5 { // the reading with the least time around it
-		before := time.Now()
-		_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // cannot fail with this clock
-		if d := int64(time.Since(before)); d < best {
-			best, offset = d, before.UnixNano()+d/2-ts.Nano()
-		}
-	}
-	return clock{offset}
+// moment is one moment on both clocks.
+type moment struct {
+	time time.Time
+	ns   uint64
 }
 
-// wall returns the wall clock of a kernel time, the zero time for 0.
-func (c clock) wall(ns uint64) time.Time {
+// clockOff is how far the wall clock may be from what wall returns until it is taken over.
+const clockOff = 100 * time.Millisecond
+
+func newClock() *clock {
+	c := &clock{}
+	c.read()
+	return c
+}
+
+// read takes over the wall clock.
+func (c *clock) read() {
+	best, m := time.Duration(math.MaxInt64), &moment{}
+	for range 5 { // the reading with the least time around it
+		before := time.Now()
+		ns := monotonic()
+		if d := time.Since(before); d < best {
+			best, m = d, &moment{before.Add(d / 2), ns}
+		}
+	}
+	c.at.Store(m)
+}
+
+// follow takes over the wall clock when it was set.
+func (c *clock) follow() {
+	if off := c.wall(monotonic()).Round(0).Sub(time.Now().Round(0)); off.Abs() > clockOff {
+		c.read()
+	}
+}
+
+// wall returns the time of a kernel time, the zero time for 0.
+func (c *clock) wall(ns uint64) time.Time {
 	if ns == 0 {
 		return time.Time{}
 	}
-	return time.Unix(0, int64(ns)+c.offset)
+	m := c.at.Load()
+	return m.time.Add(time.Duration(ns - m.ns))
 }
 
 func monotonic() uint64 {

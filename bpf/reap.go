@@ -53,6 +53,7 @@ func (g *Gateway) reapLoop(ctx context.Context) {
 
 func (g *Gateway) reap(r *reaper, now time.Time) error {
 	var errs []error // none of them keeps the rest from being reaped
+	g.clock.follow()
 	for _, id := range g.expiredCuts(now) {
 		if err := g.UncutFlow(id.proto, id.flow); err != nil && !errors.Is(err, ErrNoFlow) {
 			errs = append(errs, err)

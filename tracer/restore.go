@@ -106,6 +106,7 @@ func (d *Decoder) Restore(b []byte, at time.Time) error {
 }
 
 func (d *Decoder) restore(x saved, at time.Time) {
+	x.onClock(at)
 	_, number := d.newID()
 	s := &sess{
 		key: sessKey{x.Control.Terminal.Addr(), x.Control.Server, x.Key}, number: number, rec: x.Record,
@@ -144,6 +145,23 @@ func (d *Decoder) restore(x saved, at time.Time) {
 	}
 	d.sessions[s.key] = s
 	d.byID[s.rec.ID] = s
+}
+
+// onClock gives the times of x the reading of the clock that now has, or they would stay behind when
+// the system's clock is set.
+func (x *saved) onClock(now time.Time) {
+	times := []*time.Time{&x.Since, &x.Paused}
+	for i := range x.Tracks {
+		times = append(times, &x.Tracks[i].At)
+	}
+	if f := x.Film; f != nil {
+		times = append(times, &f.StartAt, &f.LastAt, &f.Ran)
+	}
+	for _, t := range times {
+		if !t.IsZero() {
+			*t = now.Add(t.Sub(now))
+		}
+	}
 }
 
 // rewatch finds the media of a restored track again by the ports and channels it had.

@@ -1,0 +1,46 @@
+package bpf
+
+import (
+	"testing"
+	"time"
+)
+
+// Kernel times are compared with time.Now by who reads them: both must be of one clock, or an hour
+// that somebody adds to the system's moves every film and lets no move over UDP succeed.
+func TestClockIsNotTheWalls(t *testing.T) {
+	c := newClock()
+	before, ns := time.Now(), monotonic()
+	got := c.wall(ns)
+	if got == got.Round(0) { //nolint:staticcheck // == tells what Equal does not: the monotonic reading
+		t.Fatalf("%v has the wall clock only", got)
+	}
+	if d := got.Sub(before); d < -time.Millisecond || d > time.Second {
+		t.Errorf("%v after the time before", d)
+	}
+	if d := c.wall(ns + 1234567).Sub(got); d != 1234567 {
+		t.Errorf("a difference of 1234567 ns is %d", d)
+	}
+	if !c.wall(0).IsZero() {
+		t.Error("0 is a time")
+	}
+}
+
+// When the system's clock is set, what is shown follows it, and differences stay.
+func TestClockFollows(t *testing.T) {
+	c := newClock()
+	m := c.at.Load()
+	const hour = uint64(time.Hour)
+	c.at.Store(&moment{m.time, m.ns + hour}) // as if it were an hour behind by now
+	ns := monotonic()
+	if off := time.Until(c.wall(ns)); off > -time.Minute {
+		t.Fatalf("not set: %v", off)
+	}
+	c.follow()
+	if off := time.Until(c.wall(ns)).Abs(); off > time.Second {
+		t.Errorf("still %v off", off)
+	}
+	m = c.at.Load()
+	if c.follow(); c.at.Load() != m {
+		t.Error("set again without need")
+	}
+}
