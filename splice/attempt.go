@@ -35,8 +35,8 @@ func (m *move) started(a ask) started {
 		return started{}
 	}
 	m.tried[key] = turn
-	m.try = attempt{number: m.try.number + 1, r: a.r, key: key, session: a.session(), at: now, userAgent: a.agent()}
-	m.t.Position, m.t.StartedAt = nil, nil
+	m.starts++
+	m.attempt(&attempt{number: m.starts, r: a.r, key: key, session: a.session(), at: now, userAgent: a.agent()})
 	switch {
 	case !rewritten:
 		m.s.count.startsUnread.Add(1)
@@ -46,8 +46,9 @@ func (m *move) started(a ask) started {
 		m.s.count.startsAgain.Add(1)
 	}
 	if rewritten {
-		m.t.Position = session.Figure(at.Seconds())
+		m.try.position = session.Figure(at.Seconds())
 	}
+	m.t.Position, m.t.StartedAt = m.try.position, nil
 	if !m.step(session.StartRequest, "") {
 		m.s.table.PutTransfer(m.t)
 	}
@@ -102,62 +103,77 @@ func (m *move) noted(n note) {
 	case noteReply:
 		m.replied(n, now)
 	case noteStarted:
-		if n.attempt == m.try.number {
-			m.t.StartedAt = session.Figure(n.start.Seconds())
-			m.s.table.PutTransfer(m.t)
+		if x := m.numbered(n.attempt); x != nil {
+			x.startedAt = session.Figure(n.start.Seconds())
+			m.figures()
 		}
 	case noteRefused:
-		if n.r.flow.Server == m.server && m.t.State != session.Committed {
+		if n.r.flow.Server == m.server && (m.waiting() || m.t.State == session.Attached && !m.try.left.IsZero()) {
 			m.step(session.Fail, session.ServerRefused(n.refused))
 		}
 	case noteUnreachable:
-		if n.r.flow.Server == m.server && m.t.State != session.Committed {
+		if n.r.flow.Server == m.server && (m.waiting() || m.t.State == session.Attached && !m.try.left.IsZero()) {
 			m.step(session.Fail, session.UpstreamUnreachable)
 		}
 	case noteSetup:
+		x := m.on(n.r)
 		switch {
 		case !m.try.left.IsZero():
 			m.try.left = now // it is on its way back
-		case n.r == m.try.r:
-			m.try.steadied = now
+		case x != nil:
+			x.steadied = now
 		}
 	case noteTeardown, noteClosed:
-		if n.r == m.try.r && m.try.left.IsZero() {
-			m.try.left = now
+		if x := m.on(n.r); x != nil && x.left.IsZero() {
+			m.quits(x, now)
 		}
 	}
 }
 
-// replied takes the server's answer to the newest start request.
+// replied takes the server's answer to a start request.
 func (m *move) replied(n note, now time.Time) {
+	x := m.numbered(n.attempt)
 	switch {
-	case n.attempt != m.try.number:
+	case x == nil:
 	case n.again:
-		delete(m.tried, m.try.key)
+		delete(m.tried, x.key)
 	case n.refused == "":
-		m.try.replied = now
+		x.replied = now
 		if n.start != nil {
-			m.t.StartedAt = session.Figure(n.start.Seconds())
+			x.startedAt = session.Figure(n.start.Seconds())
 		}
-		m.s.table.PutTransfer(m.t)
-	case m.t.State == session.Attached:
+		m.figures()
+	case m.t.State == session.Attached && !m.quits(x, now):
 		m.step(session.Fail, session.ServerRefused(n.refused))
 	}
 }
 
 // checkTarget looks whether an attached target plays, is gone, or gets nothing.
 func (m *move) checkTarget(now time.Time) {
-	d, _, known := m.s.sessionOn(m.try.r.flow, m.try.session)
-	f := m.facts(d, known, now)
-	switch {
-	case f.plays():
-		m.commit(d, known, now)
-	case !m.try.left.IsZero():
-		if now.Sub(m.try.left) >= m.s.cfg.Return {
+	for i := len(m.tries) - 1; i >= 0; i-- {
+		x := m.tries[i]
+		d, _, known := m.s.sessionOn(x.r.flow, x.session)
+		f := m.facts(x, d, known, now)
+		switch {
+		case f.plays():
+			if x != m.try {
+				m.goOn(x)
+			}
+			m.commit(d, known, now)
+			return
+		case x != m.try:
+		case !x.left.IsZero():
+			if now.Sub(x.left) >= m.s.cfg.Return {
+				m.step(session.Fail, session.TargetLeft)
+				return
+			}
+		case f.silent >= absent:
 			m.step(session.Fail, session.TargetLeft)
+			return
+		case now.Sub(f.newest()) >= m.s.cfg.NoMedia:
+			m.step(session.Fail, session.NoMedia)
+			return
 		}
-	case now.Sub(f.newest()) >= m.s.cfg.NoMedia:
-		m.step(session.Fail, session.NoMedia)
 	}
 }
 
@@ -177,18 +193,21 @@ type facts struct {
 	steadied    time.Time     // newest SETUP
 	receipt     time.Time     // newest receiver report that names one of the sources
 	refused     time.Time     // newest ICMP unreachable since the start request; zero: none
+	unsaid      bool          // it has not acknowledged all that was written to it: the reply, perhaps
+	silent      time.Duration // since anything of its TCP was heard
 	settle      time.Duration // of the player
 }
 
-func (m *move) facts(d tracer.Detail, known bool, now time.Time) facts {
-	r := m.try.r
+func (m *move) facts(x *attempt, d tracer.Detail, known bool, now time.Time) facts {
+	r := x.r
 	f := facts{
-		now: now, asked: m.try.at, replied: m.try.replied, left: !m.try.left.IsZero(), steadied: m.try.steadied,
+		now: now, asked: x.at, replied: x.replied, left: !x.left.IsZero(), steadied: x.steadied,
+		unsaid: unsent(r.terminal) != 0, silent: silence(r.terminal),
 	}
 	if mark := r.media.Load(); mark > 0 {
 		f.acked = r.acked() >= mark
 	}
-	agent := m.try.userAgent
+	agent := x.userAgent
 	if known {
 		f.interleaved = d.Record.Transport == session.TCP || d.Record.Transport == session.HTTP
 		f.first, f.last, f.receipt = d.FirstMedia, d.LastMedia, d.Receipt
@@ -226,7 +245,7 @@ func (f facts) plays() bool {
 		return false
 	case f.receipt.After(latest(f.replied, f.refused)):
 		return true
-	case f.now.Sub(f.refused) < refusal:
+	case f.now.Sub(f.refused) < refusal, f.unsaid, f.silent > hearing:
 		return false
 	}
 	since := latest(f.first, f.steadied, f.refused)

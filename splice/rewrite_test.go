@@ -183,6 +183,9 @@ func TestPlays(t *testing.T) {
 		{"refused at first", with(func(f *facts) { f.first, f.last, f.now, f.refused = s(0.2), s(3), s(3), s(0.3) }), true},
 		{"refused after a receiver report", with(func(f *facts) { f.first, f.last, f.now, f.receipt, f.refused = s(0.2), s(3), s(3), s(1), s(2) }), false},
 		{"receiver report after that", with(func(f *facts) { f.first, f.last, f.now, f.receipt, f.refused = s(0.2), s(3), s(3), s(2.5), s(2) }), true},
+		{"the reply not acknowledged", with(func(f *facts) { f.first, f.last, f.now, f.unsaid = s(0.2), s(3), s(3), true }), false},
+		{"switched off", with(func(f *facts) { f.first, f.last, f.now, f.silent = s(0.2), s(3), s(3), 2*time.Second }), false},
+		{"quiet for a moment", with(func(f *facts) { f.first, f.last, f.now, f.silent = s(0.2), s(3), s(3), time.Second }), true},
 		{"tcp, not acknowledged", with(func(f *facts) { f.first, f.last, f.now, f.interleaved = s(0.2), s(9), s(9), true }), false},
 		{"tcp, acknowledged", with(func(f *facts) { f.now, f.interleaved, f.acked = s(0.2), true, true }), true},
 	} {

@@ -63,9 +63,12 @@ func (u *upRole) look(m *rtsp.Message, q *request) {
 
 func (u *upRole) frame(frame) {}
 
-// over lets a TEARDOWN be answered before a reset is passed on: mpv and mplayer send both in
-// one go.
+// over tells a transfer that its target has hung up, whether the server hears of it or not. It lets
+// a TEARDOWN be answered before a reset is passed on: mpv and mplayer send both in one go.
 func (u *upRole) over(reset bool) {
+	if t := u.r.s.moveOf(u.r.flow); t != nil {
+		t.note(note{kind: noteClosed, r: u.r})
+	}
 	if !reset || !u.t.requests.waitFor("TEARDOWN") {
 		return
 	}

@@ -42,8 +42,10 @@ type move struct {
 	lastAt   time.Time
 	left     time.Time // when the origin was touched; zero before
 	tried    map[startKey]uint32
-	try      attempt
-	mismatch bool // the target asked for something else
+	starts   int        // start requests so far
+	try      *attempt   // the newest start request that goes on; one of nothing before the first
+	tries    []*attempt // all that go on, try behind the others
+	mismatch bool       // the target asked for something else
 }
 
 // startKey is what makes a start request a start: the first one with it.
@@ -63,6 +65,8 @@ type attempt struct {
 	steadied  time.Time // newest SETUP after the reply
 	left      time.Time // TEARDOWN, or the connection ended
 	userAgent string
+	position  *float64 // as in session.Transfer
+	startedAt *float64
 }
 
 type noteKind uint8
@@ -109,7 +113,7 @@ func newMove(s *Splicer, id string, key netip.Addr, o session.Order, d tracer.De
 	m := &move{
 		s: s, id: id, key: key, to: o.To.IP, origin: o.Session, order: o, server: d.Record.Server,
 		asks: make(chan ask), notes: make(chan note, 64), commands: make(chan command), endings: make(chan ending, 1),
-		gone: make(chan struct{}), tried: map[startKey]uint32{}, last: d, lastAt: now,
+		gone: make(chan struct{}), tried: map[startKey]uint32{}, try: &attempt{}, last: d, lastAt: now,
 	}
 	url := *d.Record.URL
 	for _, u := range []string{url, d.ContentURL, d.BaseURL} {
@@ -181,7 +185,20 @@ func (m *move) run() {
 		case e := <-m.endings:
 			m.ended(e)
 		case <-tick.C:
+			m.hear()
 			m.check(m.s.now())
+		}
+	}
+}
+
+// hear takes what the relays have told already: a target that is gone does not play.
+func (m *move) hear() {
+	for {
+		select {
+		case n := <-m.notes:
+			m.noted(n)
+		default:
+			return
 		}
 	}
 }
@@ -213,6 +230,11 @@ func (m *move) step(ev session.Event, reason session.Reason) bool {
 		return false
 	}
 	m.t = next
+	if next.State != session.Attached {
+		for _, x := range m.tries {
+			x.leave()
+		}
+	}
 	if !next.State.Open() {
 		if next.State != session.Done {
 			m.s.disarm(m)
