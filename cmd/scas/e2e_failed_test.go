@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -44,6 +45,7 @@ func failedMoves() []*failedMove {
 		{name: "503 to SETUP, tcp", origin: tcp(), target: refusedWith("SETUP", 503, tcp()), state: session.Failed, reason: "server-refused:503"},
 		{name: "the target leaves, udp", origin: udp(), target: leaves(udp()), state: session.Failed, reason: session.TargetLeft, after: playsFromStart},
 		{name: "the target leaves, no TEARDOWN", origin: tcp(), target: leaves(lab.FFplay()), state: session.Failed, reason: session.TargetLeft},
+		{name: "the target is switched off", site: siteConfig{settle: 5 * time.Second}, origin: udp(), target: switchedOff, state: session.Failed, reason: session.TargetLeft},
 		{name: "no media come", server: muted, origin: tcp(), target: waitsInVain, state: session.Failed, reason: session.NoMedia},
 		{name: "media are refused by ICMP", origin: udp(), target: waitsInVain, deaf: true, state: session.Failed, reason: session.NoMedia},
 		{name: "udp through the router", site: siteConfig{upstream: "router"}, origin: udp(), target: waitsInVain, state: session.Failed, reason: session.NoMedia},
@@ -186,9 +188,14 @@ func reachableAgain(t *testing.T, m *failedMove) {
 }
 
 // toTV adds or deletes a route that drops what the server sends to the tv.
-func (m *failedMove) toTV(t *testing.T, verb string) {
+func (m *failedMove) toTV(t *testing.T, verb string) { m.blackhole(t, verb, lab.MS, tv) }
+
+// fromTV does so with what the tv sends to the server.
+func (m *failedMove) fromTV(t *testing.T, verb string) { m.blackhole(t, verb, tv, lab.MS) }
+
+func (m *failedMove) blackhole(t *testing.T, verb, from, to string) {
 	t.Helper()
-	cmd := m.gw.Command(t.Context(), lab.MS, "ip", "route", verb, "blackhole", m.gw.Addr(tv).String()+"/32")
+	cmd := m.gw.Command(context.WithoutCancel(t.Context()), from, "ip", "route", verb, "blackhole", m.gw.Addr(to).String()+"/32")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("ip route %s: %v: %s", verb, err, out)
 	}
@@ -202,6 +209,14 @@ func leaves(cfg lab.PlayerConfig) func(*testing.T, *failedMove) {
 		p.Quit()
 		over(t, p)
 	}
+}
+
+// switchedOff: the tv plays and is gone, without a word. What is sent to it vanishes.
+func switchedOff(t *testing.T, m *failedMove) {
+	p := m.gw.play(t, tv, udp(), m.transfer.URL)
+	reach(t, p, 0)
+	m.fromTV(t, "add")
+	t.Cleanup(func() { m.fromTV(t, "del") }) // so that the player can end
 }
 
 // cancelled calls the order off, which works once.
