@@ -67,9 +67,9 @@ func (x *ender) finish(r *relay) {
 	x.wait(finWait, func() bool { return isDone(r.gone) })
 }
 
-// alone reports whether no other session runs on a relay.
-func (x *ender) alone(r *relay) bool {
-	for _, id := range x.s.t.ByFlow(r.flow) {
+// alone reports whether no other session runs on the control connection.
+func (x *ender) alone() bool {
+	for _, id := range x.s.t.ByFlow(x.d.Control) {
 		if id == x.id {
 			continue
 		}

@@ -165,9 +165,9 @@ func (w *downRole) over(reset bool) {
 	w.downward.over(reset)
 }
 
-// endMedia writes last at the next boundary and throws all frames away from there on. It runs
-// in the direction's goroutine.
-func (w *downRole) endMedia(last []byte) {
-	w.t.down.discard = true
+// endMedia writes last at the next boundary and throws the frames of some channels away from there
+// on. It runs in the direction's goroutine.
+func (w *downRole) endMedia(last []byte, of channels) {
+	w.t.down.discard.join(of)
 	_ = w.t.down.put(last) // a terminal that takes nothing more has what it needs
 }

@@ -42,14 +42,28 @@ func (x *ender) watchedUDP() {
 	if x.teardown() {
 		x.uncutMedia()
 	}
-	x.closeFlow()
+	x.closeControl()
+}
+
+// closeControl ends the watched control connection, unless another film of the viewer needs it.
+func (x *ender) closeControl() {
+	if x.alone() {
+		x.closeFlow()
+		return
+	}
+	x.s.t.Moved(x.id, x.d.Control, x.s.now())
 }
 
 // watchedTCP: no BYE can be put into a stream that is not ours. The server is told first: it
 // stops within milliseconds, at the end of a frame, and the player gets all of that before the
 // FIN. A server that takes longer is cut off.
+//
+// With another film on the connection nothing is cut: the server alone can end the one of the two.
 func (x *ender) watchedTCP() {
 	cut := sync.OnceFunc(func() {
+		if !x.alone() {
+			return
+		}
 		x.cut = x.s.now()
 		x.cutFlow(bpf.TCP, x.d.Control, bpf.CutToTerminal, flowCut)
 	})
@@ -58,20 +72,25 @@ func (x *ender) watchedTCP() {
 	late.Stop()
 	cut()
 	x.playerEnds()
-	x.closeFlow()
+	x.closeControl()
 }
 
 // steered: everything happens on the session's own legs.
 func (x *ender) steered(r *relay, t *rtspTalk) {
 	if x.d.Record.Transport == session.TCP {
-		last := []byte{}
+		var last []byte
+		var of channels
 		for _, t := range x.d.Tracks {
-			if t.Channel >= 0 && t.Channel < 255 && t.HaveSSRC {
+			if t.Channel < 0 || t.Channel >= 255 {
+				continue
+			}
+			of.add(uint8(t.Channel))
+			if of.add(uint8(t.Channel + 1)); t.HaveSSRC {
 				last = append(last, framed(uint8(t.Channel+1), bye(t.SSRC))...)
 				x.s.count.byes.Add(1)
 			}
 		}
-		r.down.do(func() { t.sub.endMedia(last) })
+		r.down.do(func() { t.sub.endMedia(last, of) })
 	} else {
 		x.cutMedia()
 		x.byes()
@@ -85,9 +104,11 @@ func (x *ender) steered(r *relay, t *rtspTalk) {
 	if torn && x.d.Record.Transport != session.TCP {
 		x.uncutMedia()
 	}
-	if x.alone(r) {
+	if x.alone() {
 		x.finish(r)
+		return
 	}
+	r.down.do(func() { t.down.discard = channels{} }) // the next film there may have the same ones
 }
 
 // byes says for every source that it leaves, from where the server reports.

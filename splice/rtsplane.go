@@ -26,6 +26,18 @@ type role interface {
 	over(reset bool)
 }
 
+// channels are some of those that a connection can have interleaved.
+type channels [4]uint64
+
+func (c *channels) add(n uint8)     { c[n>>6] |= 1 << (n & 63) }
+func (c channels) has(n uint8) bool { return c[n>>6]>>(n&63)&1 != 0 }
+
+func (c *channels) join(d channels) {
+	for i := range c {
+		c[i] |= d[i]
+	}
+}
+
 // rtspLane cuts one direction of RTSP into messages and interleaved frames.
 type rtspLane struct {
 	role
@@ -34,8 +46,9 @@ type rtspLane struct {
 
 	withheld bool      // the message under way is kept back
 	since    time.Time // when its first byte came
-	discard  bool      // frames are thrown away from the next boundary on
+	discard  channels  // whose frames are thrown away from the next boundary on
 	dropping bool      // the frame under way is thrown away
+	half     bool      // its first byte is kept back: the next one tells
 	inject   []byte    // to be written at the next boundary, before it
 }
 
@@ -48,10 +61,13 @@ func (l *rtspLane) kept() time.Time {
 
 // feed takes bytes that were read through the framing and lets go on what may.
 func (l *rtspLane) feed(b []byte) error {
+	if err := l.second(b[0]); err != nil {
+		return err
+	}
 	from := 0 // b[from:i] goes on
 	for i := 0; i < len(b) && !l.w.blind; {
 		if l.w.boundary() {
-			cut, err := l.begin(b[i], b[from:i])
+			cut, err := l.begin(b[i:], b[from:i])
 			if err != nil {
 				return err
 			}
@@ -95,11 +111,13 @@ func (l *rtspLane) feed(b []byte) error {
 	return l.pass(b[from:])
 }
 
-// begin decides about the unit whose first byte is c. ahead are bytes before it that may go
-// on; cut tells that they did.
-func (l *rtspLane) begin(c byte, ahead []byte) (cut bool, err error) {
-	l.dropping = c == '$' && l.discard
-	l.withheld = c != '$' && l.role.withhold()
+// begin decides about the unit that b begins with. ahead are bytes before it that may go on; cut
+// tells that they did.
+func (l *rtspLane) begin(b, ahead []byte) (cut bool, err error) {
+	frame, some := b[0] == '$', l.discard != channels{}
+	l.half = frame && some && len(b) == 1
+	l.dropping = l.half || frame && some && l.discard.has(b[1])
+	l.withheld = !frame && l.role.withhold()
 	if !l.dropping && !l.withheld && l.inject == nil {
 		return false, nil
 	}
@@ -110,6 +128,25 @@ func (l *rtspLane) begin(c byte, ahead []byte) (cut bool, err error) {
 		l.since = time.Now()
 	}
 	return true, l.injectNow()
+}
+
+// second decides about a frame of which only the first byte had come. c is the second.
+func (l *rtspLane) second(c byte) error {
+	if !l.half {
+		return nil
+	}
+	if l.discard.has(c) {
+		l.half = false
+		return nil
+	}
+	return l.giveBack()
+}
+
+// giveBack lets the first byte of a frame go on that is not thrown away.
+func (l *rtspLane) giveBack() error {
+	l.half, l.dropping = false, false
+	l.d.r.s.count.inserted.Add(1) // it was counted as dropped
+	return l.pass([]byte{'$'})
 }
 
 // unit handles a whole message. cut tells that it went on already, or will not.
@@ -135,6 +172,9 @@ func (l *rtspLane) unit() (cut bool, err error) {
 
 // release lets the message go on that is kept back.
 func (l *rtspLane) release() error {
+	if l.half {
+		return l.giveBack()
+	}
 	if !l.withheld {
 		return nil
 	}
