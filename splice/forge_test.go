@@ -316,3 +316,25 @@ func TestLegAsTerminal(t *testing.T) {
 		in.Close()
 	}
 }
+
+// A connection of the same addresses and ports that has not gone yet is no obstacle.
+func TestLegOfATakenPort(t *testing.T) {
+	root(t)
+	b := newBed(t, quietConfig())
+	l := newLegs(b.s.cfg, b.k, &counters{})
+	l.other = b.s.ownFlow
+	f := bpf.Flow{Terminal: netip.MustParseAddrPort("127.0.0.77:40078"), Server: b.server}
+	var from []netip.AddrPort
+	for range 2 {
+		c, release, err := l.open(t.Context(), f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		defer release()
+		from = append(from, addrPort(b.accepted().RemoteAddr()))
+	}
+	if from[0] != f.Terminal || from[1] == from[0] || from[1].Addr() != f.Terminal.Addr() {
+		t.Errorf("legs come from %v", from)
+	}
+}

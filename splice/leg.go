@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -35,6 +36,8 @@ type legs struct {
 	count *counters
 	// connect opens one leg; tests replace it.
 	connect func(ctx context.Context, from, to netip.AddrPort) (*net.TCPConn, error)
+	// other returns f with a port that the terminal does not use.
+	other func(f bpf.Flow) bpf.Flow
 
 	mu      sync.Mutex // guards what follows
 	told    map[bpf.Flow]*told
@@ -56,7 +59,7 @@ type reached struct {
 func newLegs(cfg Config, k Kernel, count *counters) *legs {
 	l := &legs{
 		mode: cfg.Upstream, mark: cfg.Mark, dial: cfg.Dial, k: k, now: cfg.Now, count: count,
-		told: map[bpf.Flow]*told{}, reached: map[netip.AddrPort]reached{},
+		told: map[bpf.Flow]*told{}, reached: map[netip.AddrPort]reached{}, other: func(f bpf.Flow) bpf.Flow { return f },
 	}
 	l.connect = l.connectTCP
 	return l
@@ -75,6 +78,9 @@ func (l *legs) open(ctx context.Context, f bpf.Flow) (c *net.TCPConn, release fu
 		limit = min(limit, tryTerminal)
 	}
 	c, release, err = l.asTerminal(ctx, f, limit)
+	if taken(err) {
+		c, release, err = l.asTerminal(ctx, l.other(f), limit)
+	}
 	if err == nil {
 		l.remember(f.Server, reached{})
 		return c, release, nil
@@ -103,6 +109,12 @@ func believe(err error) time.Duration {
 		return slowFor
 	}
 	return routerFor
+}
+
+// taken reports whether a leg failed because the gateway has a connection with these addresses and
+// ports: an earlier one, in TIME_WAIT. A terminal that has started anew comes back with the same port.
+func taken(err error) bool {
+	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, unix.EADDRNOTAVAIL)
 }
 
 // noWay reports whether a leg with the terminal's address may have failed for that address,
@@ -252,4 +264,16 @@ func (l *legs) forget(server netip.AddrPort) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.reached, server)
+}
+
+// ownFlow returns f with a port that the terminal itself does not use towards that server.
+func (s *Splicer) ownFlow(f bpf.Flow) bpf.Flow {
+	for range dialAttempts {
+		port := ephemeral + rand.N(ephemeralTo-ephemeral+1)
+		f.Terminal = netip.AddrPortFrom(f.Terminal.Addr(), uint16(port))
+		if _, used := s.k.TCPStats(f); !used && s.relay(f) == nil {
+			break
+		}
+	}
+	return f
 }

@@ -21,6 +21,8 @@ func TestLegModes(t *testing.T) {
 	down := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.ECONNREFUSED)}
 	noRoute := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.EHOSTUNREACH)}
 	late := &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+	taken := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", unix.EADDRNOTAVAIL)}
+	elsewhere := bpf.Flow{Terminal: netip.MustParseAddrPort("10.0.0.2:50000"), Server: server}
 	for _, tt := range []struct {
 		name    string
 		mode    Upstream
@@ -34,6 +36,9 @@ func TestLegModes(t *testing.T) {
 		{"auto, no route", UpstreamAuto, []error{noRoute, nil, nil}, []string{"terminal", "router", "router"}, false, true},
 		{"auto, refused", UpstreamAuto, []error{down, down}, []string{"terminal", "terminal"}, true, true},
 		{"auto, both fail", UpstreamAuto, []error{late, late, late, late}, []string{"terminal", "router", "terminal", "router"}, true, true},
+		{"auto, port taken", UpstreamAuto, []error{taken, nil, nil}, []string{"terminal", "another port", "terminal"}, false, true},
+		{"auto, no port", UpstreamAuto, []error{taken, taken, nil, nil}, []string{"terminal", "another port", "router", "router"}, false, true},
+		{"terminal only, port taken", UpstreamTerminal, []error{taken, nil, nil}, []string{"terminal", "another port", "terminal"}, false, true},
 		{"terminal only", UpstreamTerminal, []error{late, nil}, []string{"terminal", "terminal"}, false, true},
 		{"router only", UpstreamRouter, []error{nil, nil}, []string{"router", "router"}, false, false},
 	} {
@@ -45,13 +50,16 @@ func TestLegModes(t *testing.T) {
 			k := newFakeKernel()
 			var count counters
 			l := newLegs(cfg, k, &count)
+			l.other = func(bpf.Flow) bpf.Flow { return elsewhere }
 			var tries []string
 			l.connect = func(ctx context.Context, from, to netip.AddrPort) (*net.TCPConn, error) {
 				who := "router"
-				if from == flow.Terminal {
-					who = "terminal"
-					if !k.legs[flow] {
-						t.Error("connects before the datapath knows")
+				for name, f := range map[string]bpf.Flow{"terminal": flow, "another port": elsewhere} {
+					if from == f.Terminal {
+						who = name
+						if !k.legs[f] {
+							t.Error("connects before the datapath knows")
+						}
 					}
 				}
 				tries = append(tries, who)

@@ -3,7 +3,6 @@ package splice
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -166,7 +165,7 @@ func (x *ender) teardown() bool {
 		return false
 	}
 	x.s.count.teardowns.Add(1)
-	c, release, err := x.s.legs.open(x.ctx, x.ownFlow())
+	c, release, err := x.s.legs.open(x.ctx, x.s.ownFlow(bpf.Flow{Terminal: netip.AddrPortFrom(x.d.Record.Terminal.IP, 0), Server: x.d.Record.Server}))
 	if err != nil {
 		return x.answered(0, err)
 	}
@@ -181,19 +180,6 @@ func (x *ender) teardown() bool {
 		return x.answered(0, err)
 	}
 	return x.answered(readStatus(c))
-}
-
-// ownFlow is a connection to the server that the terminal itself does not have.
-func (x *ender) ownFlow() bpf.Flow {
-	f := bpf.Flow{Server: x.d.Record.Server}
-	for range dialAttempts {
-		port := ephemeral + rand.N(ephemeralTo-ephemeral+1)
-		f.Terminal = netip.AddrPortFrom(x.d.Record.Terminal.IP, uint16(port))
-		if _, taken := x.s.k.TCPStats(f); !taken && x.s.relay(f) == nil {
-			break
-		}
-	}
-	return f
 }
 
 // readStatus returns the status of the first reply that c brings.

@@ -186,6 +186,7 @@ func New(cfg Config, k Kernel, t Tracer, table *session.Table, log *slog.Logger)
 	}
 	s.upBuffers, s.downBuffers = newBuffers(upBuffer), newBuffers(downBuffer)
 	s.legs = newLegs(cfg, k, &s.count)
+	s.legs.other = s.ownFlow
 	s.wire = sockets{mark: cfg.Mark}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil

@@ -27,7 +27,7 @@ func (m *move) attempt(x *attempt) {
 	}
 	m.try = x
 	m.tries = append(m.tries, x)
-	_ = x.r.terminal.SetKeepAliveConfig(asking) // fails where the connection has ended
+	x.attend()
 }
 
 func (m *move) drop(x *attempt) {
@@ -90,9 +90,12 @@ func (m *move) figures() {
 	m.s.table.PutTransfer(m.t)
 }
 
-// asking has the kernel ask a terminal that says nothing each second whether it is there, and not
+// attend has the kernel ask a terminal that says nothing each second whether it is there, and not
 // give it up for that while a transfer waits for it.
-var asking = net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 60}
+func (x *attempt) attend() {
+	const most = 60
+	_ = x.r.terminal.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: most})
+} // an error means that the connection has ended
 
 // silence returns how long nothing came from a terminal, its TCP's own answers included.
 func silence(c *net.TCPConn) (d time.Duration) {
