@@ -51,11 +51,7 @@ func (s *Server) deleteTransfer(w http.ResponseWriter, r *http.Request) {
 	}
 	t, err := s.src.Mover.Cancel(id)
 	if err != nil {
-		problem := s.orderFailed(err, session.Busy)
-		if problem.status != http.StatusInternalServerError {
-			problem.status = http.StatusConflict // the transfer is there: it cannot be cancelled any more
-		}
-		problem.write(w)
+		s.orderFailed(err, session.Busy).write(w) // busy: it cannot be cancelled any more
 		return
 	}
 	writeOne(s, w, http.StatusOK, t, encode[session.Transfer])

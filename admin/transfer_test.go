@@ -164,13 +164,24 @@ func TestDeleteTransfer(t *testing.T) {
 		t.Error(resp.Status)
 	}
 	w.PutTransfer(session.Transfer{ID: "t1", State: session.Armed})
-	w.cancErr = &session.OrderError{Text: "committed"}
-	resp := do(t, "DELETE", hs.URL+"/v1/transfers/t1", "")
-	if code, _ := apiCode(t, resp.Body); resp.StatusCode != 409 || code != "busy" {
-		t.Error(resp.Status, code)
+	for _, tt := range []struct {
+		err    *session.OrderError
+		status int
+		code   string
+	}{
+		{&session.OrderError{Text: "committed"}, 409, "busy"},
+		{&session.OrderError{Reason: session.Busy, Text: "committed"}, 409, "busy"},
+		{&session.OrderError{Reason: session.DaemonRestart, Text: "its gateway does not answer"}, 503, "daemon-restart"},
+		{&session.OrderError{Reason: session.NoSession, Text: "its gateway does not know it"}, 404, "no-session"},
+	} {
+		w.cancErr = tt.err
+		resp := do(t, "DELETE", hs.URL+"/v1/transfers/t1", "")
+		if code, text := apiCode(t, resp.Body); resp.StatusCode != tt.status || code != tt.code || text != tt.err.Text {
+			t.Error(resp.Status, code, text)
+		}
 	}
 	w.cancErr = nil
-	resp = do(t, "DELETE", hs.URL+"/v1/transfers/t1", "")
+	resp := do(t, "DELETE", hs.URL+"/v1/transfers/t1", "")
 	var got session.Transfer
 	if err := json.NewDecoder(resp.Body).Decode(&got); err != nil || resp.StatusCode != 200 || got.State != session.Cancelled {
 		t.Error(resp.Status, err, got)

@@ -100,7 +100,7 @@ func (x *ender) uncutMedia() {
 	x.eachMedia(func(f bpf.Flow) {
 		if err := x.s.k.TrimCut(bpf.UDP, f, cleanCut); err != nil && !errors.Is(err, bpf.ErrNoFlow) {
 			x.s.count.cutsFailed.Add(1)
-			x.s.log.Warn("media stay cut", "session", x.id, "err", err)
+			x.s.log.Warn("media stay cut", "session", x.id, "err", cause(err))
 		}
 	})
 }
@@ -118,7 +118,7 @@ func (x *ender) eachMedia(do func(bpf.Flow)) {
 func (x *ender) cutFlow(p bpf.Proto, f bpf.Flow, d bpf.CutDir, long time.Duration) {
 	if err := x.s.k.CutFlow(p, f, d, long); err != nil {
 		x.s.count.cutsFailed.Add(1)
-		x.s.log.Warn("media of the origin are not cut", "session", x.id, "err", err)
+		x.s.log.Warn("media of the origin are not cut", "session", x.id, "err", cause(err))
 	}
 }
 
@@ -198,7 +198,7 @@ func (x *ender) finPlayer(f bpf.Flow) {
 func (x *ender) forge(s segment) {
 	if err := x.s.wire.forge(s); err != nil {
 		x.s.count.forgeFailed.Add(1)
-		x.s.log.Warn("connection of the origin is not closed", "session", x.id, "err", err)
+		x.s.log.Warn("connection of the origin is not closed", "session", x.id, "err", cause(err))
 		return
 	}
 	x.s.count.forged.Add(1)

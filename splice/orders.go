@@ -209,7 +209,7 @@ func (s *Splicer) disarm(m *move) {
 	}
 	delete(s.targets, m.key)
 	if err := s.k.Disarm(m.to); err != nil && !errors.Is(err, bpf.ErrNotSubscribed) { // a terminal that left is disarmed
-		s.log.Error("target stays armed", "transfer", m.id, "err", err)
+		s.log.Error("target stays armed", "transfer", m.id, "err", cause(err))
 	}
 }
 

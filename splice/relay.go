@@ -116,7 +116,7 @@ func (r *relay) unreachable(err error) {
 		return
 	}
 	r.s.count.unreachable.Add(1)
-	r.s.log.Warn("server of a steered connection cannot be reached", "flow", r.flow.Server, "err", err)
+	r.s.log.Warn("server of a steered connection cannot be reached", "flow", r.flow.Server, "err", cause(err))
 	if m := r.s.moveOf(r.flow); m != nil {
 		m.note(note{kind: noteUnreachable, r: r})
 	}

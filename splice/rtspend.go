@@ -147,7 +147,7 @@ func (x *ender) answered(status int, err error) bool {
 	switch {
 	case err != nil:
 		count.teardownFailed.Add(1)
-		x.s.log.Warn("server of the origin does not answer", "session", x.id, "err", err)
+		x.s.log.Warn("server of the origin does not answer", "session", x.id, "err", cause(err))
 	case status == 401 || status == 407:
 		count.teardownRefused.Add(1)
 	case status < 300 || status == 454: // Session Not Found

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -136,6 +138,9 @@ func loadConfig(e *env, src configSources) (config, error) {
 	r := &reader{keys: configKeys(&c), places: map[string]place{}}
 	if src.file != "" {
 		text, err := e.readFile(src.file, maxConfig)
+		if errors.Is(err, fs.ErrNotExist) && src.file == defaultConfigFile {
+			return c, fmt.Errorf("there is no configuration (%w): copy scas.example.yaml there and name your interfaces and users, or name another file with -c", err)
+		}
 		if err != nil {
 			return c, fmt.Errorf("read configuration: %w", err)
 		}

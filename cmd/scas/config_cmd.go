@@ -44,7 +44,7 @@ func newConfigCheck(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Say what is wrong with the configuration, with line and column",
-		Args:  args(cobra.MaximumNArgs(1)),
+		Args:  atMost(1),
 		RunE: func(_ *cobra.Command, words []string) error {
 			if len(words) == 1 {
 				if f.file != "" {

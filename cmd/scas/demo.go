@@ -35,7 +35,7 @@ func newDemo(e *env) *cobra.Command {
 		Long: "Builds a phone, a TV, a gateway and a media server as network namespaces, runs the whole daemon in the\n" +
 			"gateway, plays a film on the phone, moves it to the TV, and tells what happened and when. Removes all of it\n" +
 			"again. Exit code 1 when a figure is not what it should be. Needs root.",
-		Args: args(cobra.NoArgs),
+		Args: atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			if real && protocol != protocolRTSP {
 				return &usageError{fmt.Sprintf("demo: --real plays RTSP only: leave it out for --protocol %s", protocol)}

@@ -35,7 +35,7 @@ func newDoctor(e *env) *cobra.Command {
 		Short: "Name each feature and privilege that is missing here, and what to do",
 		Long: "Tries what the gateway needs of the kernel and of its user, and what the configuration names.\n" +
 			"Changes nothing. Exit code 1 when something is missing without which nothing works.",
-		Args: args(cobra.NoArgs),
+		Args: atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			more, watches, err := probeConfig(e, &f)
 			if err != nil {

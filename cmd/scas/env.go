@@ -119,7 +119,7 @@ func run(e *env) int {
 	root.SetArgs(e.args)
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	err := root.Execute()
+	cmd, err := root.ExecuteC()
 	if err == nil {
 		return exitDone
 	}
@@ -130,7 +130,7 @@ func run(e *env) int {
 	var unreachable *unreachableError
 	switch {
 	case errors.As(err, &usage):
-		fmt.Fprintln(e.stderr, "See scas --help.")
+		fmt.Fprintf(e.stderr, "See %s --help.\n", cmd.CommandPath())
 		return exitUsage
 	case errors.As(err, &unreachable):
 		return exitUnreachable

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,7 +45,7 @@ func newLog(e *env) *cobra.Command {
 		Short: "Show what played and what was moved, from the history",
 		Long: "Shows the history, the oldest first: who played what when, and what was moved where.\n" +
 			"It is kept for state.keep, with the section sip in the configuration.",
-		Args: args(cobra.NoArgs),
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			query, err := want.query(e.now())
 			if err != nil {
@@ -80,6 +81,12 @@ func newLog(e *env) *cobra.Command {
 
 // query writes the flags as the API wants them.
 func (f logFlags) query(now time.Time) (string, error) {
+	switch {
+	case f.limit < 1 || f.limit > 10000:
+		return "", &usageError{"log: --limit: want 1 to 10000"}
+	case !slices.Contains([]string{"", "play", "end", "transfer"}, f.event):
+		return "", &usageError{fmt.Sprintf("log: --event %q: want play, end or transfer", f.event)}
+	}
 	q := url.Values{"limit": {strconv.Itoa(f.limit)}}
 	for name, text := range map[string]string{"since": f.since, "until": f.until} {
 		if text == "" {

@@ -25,7 +25,7 @@ func newRoot(e *env) *cobra.Command {
 	root.AddCommand(
 		newServe(e), newSessions(e), newTerminals(e), newTransfer(e), newTransfers(e), newLog(e),
 		newTrace(e), newDoctor(e), newConfig(e), newDemo(e), newVersion(e),
-		reserved("top", "the live view"),
+		reserved("top", "the live view"), reserved("bench", "measuring this machine (make bench measures the source tree's)"),
 	)
 	return root
 }
@@ -55,13 +55,16 @@ func reserved(name, part string) *cobra.Command {
 	}
 }
 
-// args wraps a check of the arguments so that it fails as usage.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+// atMost refuses more than most arguments.
+func atMost(most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, words []string) error {
-		if err := check(cmd, words); err != nil {
-			return &usageError{cmd.CommandPath() + ": " + err.Error()}
+		switch {
+		case len(words) <= most:
+			return nil
+		case most == 0:
+			return &usageError{fmt.Sprintf("%s takes no argument, and got %q", cmd.CommandPath(), words[0])}
 		}
-		return nil
+		return &usageError{fmt.Sprintf("%s takes one argument at most, and got %d: %q", cmd.CommandPath(), len(words), words)}
 	}
 }
 

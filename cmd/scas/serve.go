@@ -26,7 +26,7 @@ func newServe(e *env) *cobra.Command {
 		Long: "Watches the sessions of the users and moves them when asked; what this process is of that, roles says.\n" +
 			"On SIGTERM or SIGINT no film is moved any more, and the gateway ends: films that are watched go on\n" +
 			"by themselves; those that were moved end, unless --drain gives them time to. A second signal ends at once.",
-		Args: args(cobra.NoArgs),
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.fromEnviron(e, cmd); err != nil {
 				return err

@@ -17,7 +17,7 @@ func newSessions(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sessions [ID]",
 		Short: "Show what plays, where, and how far it is",
-		Args:  args(cobra.MaximumNArgs(1)),
+		Args:  atMost(1),
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if len(words) == 1 {
 				return showSession(cmd, e, f.client(e), words[0], out)

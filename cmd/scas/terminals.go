@@ -14,7 +14,7 @@ func newTerminals(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "terminals",
 		Short: "Show the enrolled terminals",
-		Args:  args(cobra.NoArgs),
+		Args:  atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var list []admin.Terminal
 			raw, err := f.client(e).get(cmd.Context(), "/v1/terminals", &list)

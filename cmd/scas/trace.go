@@ -31,7 +31,7 @@ func newTrace(e *env) *cobra.Command {
 		Long: "Reads a pcap or pcapng file, or what passes an interface, and tells each session and where it is.\n" +
 			"With -o json: one object a line, of type session, position or summary; t is Unix time of the capture.\n" +
 			"Needs no daemon; a file needs no privileges either.",
-		Args: args(cobra.NoArgs),
+		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case (f.file == "") == (f.iface == ""):

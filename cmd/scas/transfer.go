@@ -31,7 +31,7 @@ func newTransfer(e *env) *cobra.Command {
 		Long: "Orders a move. The target then has to open the URL that is printed; its player starts where\n" +
 			"the film is by then, and the film on the first terminal ends once the target plays.\n" +
 			"Without SESSION the newest playing session of the target's user is moved.",
-		Args: args(cobra.MaximumNArgs(1)),
+		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, words []string) error {
 			switch {
 			case f.cancel != "" && (f.to != "" || f.wait || len(words) > 0):

@@ -17,7 +17,7 @@ func newTransfers(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "transfers [ID]",
 		Short: "Show the moves that were ordered, and how far they came",
-		Args:  args(cobra.MaximumNArgs(1)),
+		Args:  atMost(1),
 		RunE: func(cmd *cobra.Command, words []string) error {
 			c := f.client(e)
 			if len(words) == 1 {

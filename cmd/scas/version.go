@@ -41,7 +41,7 @@ func readBuildInfo() buildInfo {
 func newVersion(e *env) *cobra.Command {
 	var out output
 	cmd := &cobra.Command{
-		Use: "version", Short: "Say which build this is", Args: args(cobra.NoArgs),
+		Use: "version", Short: "Say which build this is", Args: atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			b := readBuildInfo()
 			if out.json() {

@@ -3,6 +3,7 @@ package kv
 import (
 	"context"
 	"hash/maphash"
+	"strings"
 	"sync"
 	"time"
 )
@@ -189,7 +190,9 @@ func (s *Store) runLane(ctx context.Context, i int) {
 			continue
 		case hopeless(err):
 			s.count.refused.Add(1)
-			s.log.Error("a write the store refuses is given up", "key", o.key, "err", err)
+			bucket, _, _ := strings.Cut(o.key, "/") // the rest names a user
+			s.log.Error("a write the store refuses is given up", "bucket", bucket, "code", code(err))
+			s.log.Debug("given up", "key", o.key, "err", err)
 			s.queue.done(l)
 			continue
 		}
