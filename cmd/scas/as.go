@@ -29,13 +29,10 @@ func (n *node) openStore() (err error) {
 	if !n.cfg.shared() && (!n.cfg.SIP.on || state.Dir == "") {
 		return nil
 	}
-	cfg := kv.DefaultConfig()
-	cfg.Node, cfg.Keep, cfg.Now = n.cfg.Node, state.Keep, n.now
+	cfg := n.cfg.store(n.now)
 	key := "state.dir"
 	if n.cfg.shared() {
-		key, cfg.Servers, cfg.Credentials, cfg.CA = "state.servers", state.Servers, state.Credentials, state.CA
-	} else {
-		cfg.Dir = filepath.Join(state.Dir, storeName)
+		key = "state.servers"
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeTimeout)
 	defer cancel()
@@ -45,6 +42,18 @@ func (n *node) openStore() (err error) {
 	n.undo = append(n.undo, n.store.Close)
 	n.openRoles()
 	return nil
+}
+
+// store returns how the store is to be opened.
+func (c config) store(now func() time.Time) kv.Config {
+	cfg := kv.DefaultConfig()
+	cfg.Node, cfg.Keep, cfg.Now = c.Node, c.State.Keep, now
+	if c.shared() {
+		cfg.Servers, cfg.Credentials, cfg.CA = c.State.Servers, c.State.Credentials, c.State.CA
+	} else {
+		cfg.Dir = filepath.Join(c.State.Dir, storeName)
+	}
+	return cfg
 }
 
 // openSIP opens the application server's sockets.
@@ -81,7 +90,7 @@ func (n *node) serviceCounters(all map[string]admin.Counters) {
 		all["mirror"] = split(n.mirror.Stats(), "bindings", "open")
 	}
 	if n.store != nil {
-		all["store"] = split(n.store.Stats(), "queued", "known", "connected")
+		all["store"] = split(n.store.Stats(), "queued", "known", "connected", "clock_apart_seconds", "rivals")
 		if n.remote != nil {
 			all["store"].Now["gateways"] = uint64(len(n.remote.Nodes()))
 		}

@@ -141,7 +141,7 @@ func probeConfig(e *env, f *configFlags) (found []finding, watches bool, err err
 	if c.State.Dir != "" && (c.watches() || !c.shared()) {
 		found = append(found, probeDir("state_dir", c.State.Dir))
 	}
-	found = append(found, probeStore(c.State.Servers)...)
+	found = append(found, probeStore(e, c)...)
 	if len(c.Subscribers)+len(c.SIP.Users) == 0 && (c.SIP.on || !c.shared()) {
 		found = append(found, finding{Name: "subscribers", Detail: "no terminal is enrolled", Hint: "name users and terminals under subscribers: nobody else is watched"})
 	}

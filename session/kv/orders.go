@@ -54,11 +54,12 @@ type outcome struct {
 	Fault    string            `json:"fault,omitempty"`  // its text, or that of another error
 }
 
-// alive is what a gateway says now and then.
+// alive is what a gateway or an application server says now and then.
 type alive struct {
-	Node  string `json:"node"`
-	Start string `json:"start"` // tells two processes of one name apart
-	Gone  bool   `json:"gone"`  // it ends
+	Node  string    `json:"node"`
+	Start string    `json:"start"` // tells two processes of one name apart
+	Gone  bool      `json:"gone"`  // it ends
+	At    time.Time `json:"at"`    // by its clock
 }
 
 func (s *Store) orderSubject(node, verb string) string {
@@ -70,7 +71,7 @@ func (s *Store) orderSubject(node, verb string) string {
 func (s *Store) ServeOrders(ctx context.Context, mover Mover, live Sessions) error {
 	o := &orderService{s: s, mover: mover, live: live, slots: make(chan struct{}, ordersAtOnce), start: nats.NewInbox()}
 	requests := make(chan *nats.Msg, 4*ordersAtOnce)
-	for _, subject := range []string{s.orderSubject(s.cfg.Node, "*"), s.cfg.Prefix + ".probe", s.cfg.Prefix + ".alive"} {
+	for _, subject := range []string{s.orderSubject(s.cfg.Node, "*"), s.cfg.Prefix + ".probe", s.cfg.Prefix + ".alive", s.cfg.Prefix + ".as"} {
 		sub, err := s.nc.ChanSubscribe(subject, requests)
 		if err != nil {
 			return fmt.Errorf("serve orders: %w", err)
@@ -127,6 +128,11 @@ func (o *orderService) take(ctx context.Context, m *nats.Msg) {
 	case o.s.cfg.Prefix + ".alive":
 		o.compare(m.Data)
 		return
+	case o.s.cfg.Prefix + ".as":
+		if a, ok := parse[alive](m.Data); ok {
+			o.s.hearClock(*a)
+		}
+		return
 	}
 	select {
 	case o.slots <- struct{}{}:
@@ -149,7 +155,7 @@ func (o *orderService) compare(text []byte) {
 }
 
 func (o *orderService) sayAlive(gone bool) {
-	if err := o.s.publishJSON(o.s.cfg.Prefix+".alive", alive{o.s.cfg.Node, o.start, gone}); err != nil {
+	if err := o.s.publishJSON(o.s.cfg.Prefix+".alive", alive{o.s.cfg.Node, o.start, gone, o.s.cfg.Now()}); err != nil {
 		o.s.log.Debug("not told to be alive", "err", err)
 	}
 }

@@ -102,8 +102,12 @@ type fakeAS struct {
 
 func startAS(t testing.TB, node string, urls ...string) *fakeAS {
 	t.Helper()
+	return runAS(t, member(t, node, urls...))
+}
+
+func runAS(t testing.TB, s *Store) *fakeAS {
 	table := session.NewTable()
-	as := &fakeAS{member(t, node, urls...).Remote(table, ""), table}
+	as := &fakeAS{s.Remote(table, ""), table}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- as.Run(ctx) }()

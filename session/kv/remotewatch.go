@@ -72,7 +72,7 @@ func (r *Remote) take(m *nats.Msg) {
 
 // sayAlive tells other application servers that this one is there.
 func (r *Remote) sayAlive() {
-	if err := r.s.publishJSON(r.s.cfg.Prefix+".as", alive{Node: r.s.cfg.Node, Start: r.start}); err != nil {
+	if err := r.s.publishJSON(r.s.cfg.Prefix+".as", alive{Node: r.s.cfg.Node, Start: r.start, At: r.s.cfg.Now()}); err != nil {
 		r.s.log.Debug("not told to be alive", "err", err)
 	}
 }
@@ -80,8 +80,14 @@ func (r *Remote) sayAlive() {
 // compare warns, once, of a second application server: each takes the registrations that the
 // other does not know for ended.
 func (r *Remote) compare(text []byte) {
-	if a, ok := parse[alive](text); ok && a.Start != r.start && r.twin.CompareAndSwap(false, true) {
-		r.s.log.Error("another application server uses this store; there may be one", "node", a.Node)
+	a, ok := parse[alive](text)
+	if !ok || a.Start == r.start {
+		return
+	}
+	r.s.hearClock(*a)
+	r.s.rival.Store(time.Now().UnixNano())
+	if r.twin.CompareAndSwap(false, true) {
+		r.s.log.Error("another application server uses this store, each ends the registrations of the other: end one of them", "node", a.Node)
 	}
 }
 
@@ -99,6 +105,7 @@ func (r *Remote) heard(text []byte) {
 	if a.Node == r.own {
 		return
 	}
+	r.s.hearClock(a)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if a.Gone {

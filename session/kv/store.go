@@ -35,6 +35,9 @@ type Store struct {
 	setup sync.Mutex // held while the buckets are opened
 	open  atomic.Pointer[handles]
 
+	clocks clocks       // of the other processes
+	rival  atomic.Int64 // when another application server was heard last, Unix nanoseconds
+
 	mu    sync.Mutex
 	era   context.Context // ends when the connection was lost and is back
 	renew context.CancelFunc
@@ -119,18 +122,24 @@ func (s *Store) connect(ctx context.Context) (err error) {
 		opts = append(opts, nats.InProcessServer(s.srv))
 	} else {
 		servers = strings.Join(s.cfg.Servers, ",")
-		if s.cfg.Credentials != "" {
-			opts = append(opts, nats.UserCredentials(s.cfg.Credentials))
-		}
-		if s.cfg.CA != "" {
-			opts = append(opts, nats.RootCAs(s.cfg.CA))
-		}
+		opts = append(opts, external(s.cfg)...)
 	}
 	if s.nc, err = nats.Connect(servers, opts...); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	s.js, err = jetstream.New(s.nc)
 	return err
+}
+
+// external returns what servers of others want to know of us, and we of them.
+func external(cfg Config) (opts []nats.Option) {
+	if cfg.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(cfg.Credentials))
+	}
+	if cfg.CA != "" {
+		opts = append(opts, nats.RootCAs(cfg.CA))
+	}
+	return opts
 }
 
 // back begins a new era: whoever follows a bucket reads it again, whoever waits tries now. What
@@ -248,7 +257,8 @@ func (s *Store) Close() error {
 	return err
 }
 
-// Stats returns the counters by name. queued, known and connected go up and down.
+// Stats returns the counters by name. queued, known, connected, clock_apart_seconds (of the process
+// whose clock is furthest off) and rivals (other application servers: 0 or 1) go up and down.
 func (s *Store) Stats() map[string]uint64 {
 	c := &s.count
 	m := map[string]uint64{
@@ -257,6 +267,10 @@ func (s *Store) Stats() map[string]uint64 {
 		"reads": c.reads.Load(), "follows": c.follows.Load(), "log_entries": c.logged.Load(),
 		"orders_served": c.served.Load(), "orders_sent": c.sent.Load(), "reconnects": c.reconnects.Load(),
 		"queued": uint64(s.queue.waiting()), "known": uint64(s.known.len()), "connected": 0,
+		"clock_apart_seconds": uint64(s.clocks.apart().Round(time.Second) / time.Second), "rivals": 0,
+	}
+	if time.Since(time.Unix(0, s.rival.Load())) < deadAfter {
+		m["rivals"] = 1
 	}
 	if s.Ready() == nil {
 		m["connected"] = 1
