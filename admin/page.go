@@ -2,12 +2,14 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	_ "embed" // the page is part of the program
 	"fmt"
 	"html/template"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"scas/session"
@@ -15,6 +17,9 @@ import (
 
 //go:embed page.html
 var pageHTML string
+
+//go:embed page.js
+var pageJS string
 
 // pageRows bounds what the page lists, the newest first.
 const pageRows = 200
@@ -24,7 +29,7 @@ const pageRows = 200
 func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 	nonce := rand.Text()
 	tmpl, err := template.New("page").Funcs(template.FuncMap{
-		"clock": clock, "deref": deref, "cancelable": cancelable,
+		"clock": clock, "seconds": seconds, "deref": deref, "place": place, "who": who, "ordered": ordered,
 	}).Parse(pageHTML)
 	var body bytes.Buffer
 	if err == nil {
@@ -43,6 +48,7 @@ func (s *Server) page(w http.ResponseWriter, _ *http.Request) {
 
 type pageData struct {
 	Nonce, Version string
+	Script         template.JS
 	Limit          int
 	Sessions       []session.Record
 	Transfers      []session.Transfer
@@ -51,7 +57,7 @@ type pageData struct {
 
 func (s *Server) pageData(nonce string) pageData {
 	return pageData{
-		Nonce: nonce, Version: s.cfg.Version, Limit: pageRows,
+		Nonce: nonce, Version: s.cfg.Version, Script: template.JS(pageJS), Limit: pageRows,
 		Sessions:  newestFirst(s.src.Sessions.List()),
 		Transfers: newestFirst(s.src.Table.Transfers()),
 		Terminals: s.src.Terminals.Terminals(),
@@ -88,5 +94,36 @@ func deref(p any) string {
 	return "–"
 }
 
-// cancelable reports whether a transfer in state s can still be called off.
-func cancelable(s session.TransferState) bool { return s.Open() && s != session.Committed }
+// seconds shows a length of time.
+func seconds(s *float64) string {
+	if s == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%.1f s", *s)
+}
+
+// place shows a terminal by its name and address.
+func place(t session.Terminal) string {
+	switch {
+	case !t.IP.IsValid():
+		return cmp.Or(t.Name, "–")
+	case t.Name == "" || t.Name == t.IP.String():
+		return t.IP.String()
+	}
+	return t.Name + " (" + t.IP.String() + ")"
+}
+
+// who shows a user without the scheme.
+func who(aor *string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(deref(aor), "sip:"), "sips:")
+}
+
+// ordered shows when a transfer began.
+func ordered(t session.Transfer) string {
+	for _, at := range []*time.Time{t.Times.Offered, t.Times.Armed, t.Times.Attached, t.Times.Ended} {
+		if at != nil {
+			return at.Local().Format("2006-01-02 15:04:05")
+		}
+	}
+	return "–"
+}

@@ -20,10 +20,13 @@ func TestPage(t *testing.T) {
 	resp := do(t, "GET", hs.URL+"/", "")
 	raw, _ := io.ReadAll(resp.Body)
 	text := string(raw)
-	for _, want := range []string{"1.2.3", "rtsp://media.example/film", "0:01:01.3", "1:30:00.5", "server-refused:453", "EventSource", "10.10.1.3"} {
+	for _, want := range []string{"1.2.3", "rtsp://media.example/film", "0:01:01.3", "1:30:00.5", "server-refused:453", "EventSource", "10.10.1.3", "3.5 s", "phone → tv", "2026-07-01", "of 1:30:00.5"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing", want)
 		}
+	}
+	if strings.Contains(text, "%!") || strings.Contains(text, "ZgotmplZ") {
+		t.Error("a value cannot be printed")
 	}
 	if strings.Contains(text, "<script>alert") {
 		t.Error("markup of a stranger")
