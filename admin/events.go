@@ -19,6 +19,8 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 	if s.streams.Add(1) > int64(s.cfg.MaxStreams) {
 		s.streams.Add(-1)
 		s.stats.streamsRefused.Add(1)
+		w.Header().Set("Retry-After", "5")
+		w.Header().Set("Connection", "close") // it shall not keep others from asking
 		fail(w, http.StatusServiceUnavailable, codeTooMany, "too many event streams are open")
 		return
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"scas/session"
 )
@@ -64,7 +66,7 @@ func readOrder(w http.ResponseWriter, r *http.Request) (orderBody, *apiError) {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&body); err != nil {
-		return body, bad("body: " + err.Error())
+		return body, bad("body: " + unreadable(err))
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return body, bad("body: more than one JSON object")
@@ -80,6 +82,27 @@ func readOrder(w http.ResponseWriter, r *http.Request) (orderBody, *apiError) {
 		return body, bad(`body: "mode" is "resume" or "retarget"`)
 	}
 	return body, nil
+}
+
+// unreadable says what is wrong with a body in words of its sender.
+func unreadable(err error) string {
+	var long *http.MaxBytesError
+	var kind *json.UnmarshalTypeError
+	switch field, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); {
+	case errors.As(err, &long):
+		return "more than " + strconv.FormatInt(long.Limit, 10) + " bytes"
+	case errors.As(err, &kind) && kind.Field == "":
+		return "want a JSON object, not a " + kind.Value
+	case errors.As(err, &kind):
+		return strconv.Quote(kind.Field) + " must not be a " + kind.Value
+	case unknown:
+		return "there is no field " + field
+	case errors.Is(err, io.EOF):
+		return `it is empty: want a JSON object, as {"to":"tv"}`
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "the JSON in it is cut off"
+	}
+	return "no JSON: " + err.Error()
 }
 
 // orderFailed turns an error of the Mover into an answer. One that is no order error is

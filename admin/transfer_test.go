@@ -60,8 +60,9 @@ func TestPostTransferBodies(t *testing.T) {
 				}
 				return
 			}
-			if code, _ := apiCode(t, resp.Body); code != tt.code {
-				t.Error(code)
+			code, text := apiCode(t, resp.Body)
+			if code != tt.code || strings.Contains(text, "json:") || strings.Contains(text, "Go ") || strings.Contains(text, "EOF") {
+				t.Error(code, text)
 			}
 			if len(w.orders) != 0 {
 				t.Errorf("ordered %+v", w.orders)

@@ -205,4 +205,5 @@ func (n *node) announce(log *slog.Logger) {
 	if n.server != nil {
 		log.Info("application server is up", "listen", n.server.Addrs())
 	}
+	log.Info("API is up", "listen", n.cfg.API.Listen, "socket", n.cfg.API.Socket)
 }
