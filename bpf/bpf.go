@@ -40,8 +40,9 @@ type Gateway struct {
 	log    *slog.Logger
 	clock  *clock
 	kernel *kernel
-	names  []string // of the counters
-	host   *host    // rules, routes and programs on devices
+	names  []string  // of the counters
+	mask   [4]uint32 // of IPv6 addresses
+	host   *host     // rules, routes and programs on devices
 	lock   *instance
 	reaper struct {
 		stop context.CancelFunc
@@ -59,7 +60,10 @@ type Gateway struct {
 	watched   map[Flow]MediaFlow
 	legs      map[Flow]time.Time // zero: in use; else when it goes
 	cuts      map[cutID]time.Time
-	flowCount uint64 // TCP records at the last count
+	flowCount uint64                   // TCP records at the last count
+	left      map[scasAddrKey]struct{} // terminals that are none any more, and may have records
+	legsOf    map[scasAddrKey]int      // legs of each terminal
+	overShare map[string]uint64        // what terminals did not get, by kind
 }
 
 // Open removes what a crash left, loads the programs and attaches them. Rules and routes come with
@@ -94,6 +98,10 @@ func newGateway(cfg Config) *Gateway {
 		watched:   make(map[Flow]MediaFlow),
 		legs:      make(map[Flow]time.Time),
 		cuts:      make(map[cutID]time.Time),
+		left:      make(map[scasAddrKey]struct{}),
+		legsOf:    make(map[scasAddrKey]int),
+		overShare: make(map[string]uint64),
+		mask:      maskOf(cfg.IPv6Prefix),
 	}
 	if g.log == nil {
 		g.log = slog.Default()

@@ -115,6 +115,17 @@ INLINE int command_udp(const struct command *c)
 	return c->op == OP_SAMPLE || c->op == OP_RESET ? 0 : ERR_INVALID;
 }
 
+/* Puts the number of records of the terminal in place. */
+INLINE int command_share(const struct command *c)
+{
+	struct share *s = bpf_map_lookup_elem(&shares, &c->flow.terminal);
+
+	if (!s)
+		return ERR_NO_FLOW;
+	*(volatile __u32 *)&s->flows = c->arg;
+	return 0;
+}
+
 /* Reads the command from the packet that carries it and does it; 0 or an errno. */
 INLINE int command_run(struct __sk_buff *skb)
 {
@@ -122,6 +133,8 @@ INLINE int command_run(struct __sk_buff *skb)
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &c, sizeof(c)))
 		return ERR_IO;
+	if (c.op == OP_SHARE)
+		return command_share(&c);
 	return c.flow.proto == IPPROTO_TCP ? command_tcp(&c) : command_udp(&c);
 }
 

@@ -20,9 +20,9 @@ type Config struct {
 	SampleInterval time.Duration      // between two samples of one media flow, 10 ms to 1 min; default 200 ms
 	SteerAlways    bool               // steer every subscriber, not only armed ones
 	MaxSubscribers uint32             // default 65536
-	MaxFlows       uint32             // of TCP connections, and as many of UDP media flows; default 131072
+	MaxFlows       uint32             // of TCP connections, of which one terminal gets 1/64, and as many of UDP media flows, 1/256; default 131072
 	RingBytes      uint32             // of the ring buffer, a power of two of at least 64 KiB; default 8 MiB
-	CopyRate       uint32             // bytes of server payload copied in a second, node-wide; default 64 MiB
+	CopyRate       uint32             // bytes of server payload copied in a second, node-wide, and eight times what is sent up for one terminal; default 64 MiB
 	Attach         Attach             // how programs are put on devices; default AttachAuto
 	Log            *slog.Logger       // nil: slog.Default
 }

@@ -172,6 +172,8 @@ INLINE __u32 copy_allowed(struct tcp_flow *f, const struct packet *p, __u64 now)
 		note(NOTE_COPY_TIME_LIMIT);
 	} else if (p->len > f->copy_left) {
 		note(NOTE_COPY_BYTES_LIMIT);
+	} else if (!share_has(now, p->len)) {
+		note(NOTE_EVENT_SHARE);
 	} else if (!rate_take(now, p->len)) {
 		note(NOTE_COPY_RATE_LIMIT);
 	} else {
@@ -210,7 +212,7 @@ INLINE void sample_tail(struct __sk_buff *skb, struct tcp_flow *f, const struct 
 		f->sample_next = now + sample_ns;
 		f->sample_left = SAMPLE_SEGMENTS;
 	}
-	if (!f->sample_left || !rate_take(now, MAX_TAIL))
+	if (!f->sample_left || !share_has(now, MAX_TAIL) || !rate_take(now, MAX_TAIL))
 		return;
 	f->sample_left--;
 	if (size > MAX_TAIL)

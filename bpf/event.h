@@ -3,9 +3,12 @@
 #ifndef SCAS_EVENT_H
 #define SCAS_EVENT_H
 
-#include "lock.h"
+#include "share.h"
 
-enum { EVENT_HEAD = sizeof(struct event) - MAX_COPY };
+enum {
+	EVENT_HEAD = sizeof(struct event) - MAX_COPY,
+	EVENT_COST = 256, /* of a terminal's share besides the payload: what a record costs its reader */
+};
 
 /* Sets all of the record's head but kind and payload. */
 INLINE void event_begin(struct event *ev, const struct flow_key *k, const struct packet *p, const enum dir dir,
@@ -26,12 +29,17 @@ INLINE void event_begin(struct event *ev, const struct flow_key *k, const struct
 	ev->pad = 0;
 }
 
-/* Sends the head and size bytes already in the payload; non-zero: the ring is full. */
+/* Sends the head and size bytes already in the payload; non-zero: the ring is full, or the terminal
+ * had its share of it. */
 INLINE int event_send(struct event *ev, __u32 size, const enum note kind)
 {
 	if (size > MAX_COPY)
 		size = MAX_COPY;
 	ev->size = size;
+	if (!share_take(ev->at, EVENT_COST + size)) {
+		note(NOTE_EVENT_SHARE);
+		return -1;
+	}
 	if (bpf_ringbuf_output(&ring, ev, EVENT_HEAD + (size ? bounded(size, MAX_COPY) : 0), 0)) {
 		note(NOTE_RING_FULL);
 		return -1;

@@ -137,9 +137,7 @@ func (g *Gateway) command(op scasOp, p Proto, f Flow, arg uint32, ch []Channel) 
 		}
 		c.Ch[i] = scasChannelSpec{Ssrc: ch.SSRC, ClockRate: rate, Number: ch.Number, Pt: ch.PT}
 	}
-	packet := make([]byte, ethernetHeader, ethernetHeader+len(bytesOf(&c)))
-	packet[12], packet[13] = 0x88, 0xb5 // IEEE 802 local experimental: no protocol reads it
-	packet = append(packet, bytesOf(&c)...)
+	packet := commandPacket(&c)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -155,6 +153,13 @@ func (g *Gateway) command(op scasOp, p Proto, f Flow, arg uint32, ch []Channel) 
 		return unix.Errno(errno)
 	}
 	return nil
+}
+
+// commandPacket returns the frame that carries a command.
+func commandPacket(c *scasCommand) []byte {
+	packet := make([]byte, ethernetHeader, ethernetHeader+len(bytesOf(c)))
+	packet[12], packet[13] = 0x88, 0xb5 // IEEE 802 local experimental: no protocol reads it
+	return append(packet, bytesOf(c)...)
 }
 
 // runCommand runs the command program, again when a record was busy.

@@ -67,7 +67,7 @@ INLINE struct tcp_flow *watched(const struct packet *p, const struct flow_key *k
 	if (f && !(syn && (is_new(f, p) || f->flags & FLOW_STEERED)))
 		return f;
 	if (syn || service == SERVICE_MMSH) {
-		f = flow_create(k, syn ? FLOW_SYN | (service == SERVICE_MMS ? FLOW_SAMPLE : 0) : 0, service, now);
+		f = flow_create(k, f, syn ? FLOW_SYN | (service == SERVICE_MMS ? FLOW_SAMPLE : 0) : 0, service, now);
 		if (f && syn) {
 			note(NOTE_FLOW_NEW);
 			if (legs_active)
@@ -77,7 +77,7 @@ INLINE struct tcp_flow *watched(const struct packet *p, const struct flow_key *k
 	}
 	if (p->flags & TCP_RST)
 		return 0; /* the last word on a connection nobody followed */
-	f = flow_create(k, FLOW_SAMPLE, service, now);
+	f = flow_create(k, f, FLOW_SAMPLE, service, now);
 	if (f)
 		note(NOTE_FLOW_JOINED);
 	*joined = f;
@@ -197,6 +197,7 @@ INLINE int udp_packet(struct __sk_buff *skb, const struct packet *p, const struc
 	if (!m && !(flags & SUB_CUT) && (none || !(flags & SUB_LEARN)))
 		return OUTCOME_OTHER_UDP;
 	s->p = *p;
+	s->addr = *addr;
 	now = bpf_ktime_get_ns();
 	if (!(flags & SUB_ON))
 		out = OUTCOME_STRANGER;
@@ -237,6 +238,7 @@ INLINE int tcp_packet(struct __sk_buff *skb, const struct packet *p, const struc
 	if (!(flags & SUB_CUT) && !service)
 		return OUTCOME_OTHER_TCP;
 	s->p = *p;
+	s->addr = *addr;
 	now = tick_now(s);
 	if (!(flags & SUB_ON))
 		out = OUTCOME_STRANGER;

@@ -9,6 +9,12 @@ import (
 // How long a removed leg's packets still reach its socket: TIME_WAIT (60 s in Linux) and a bit.
 const legLinger = 65 * time.Second
 
+// Sizes of the kernel's maps, as in maps.h.
+const (
+	maxLegs = 65536
+	maxCuts = 16384
+)
+
 // AddLeg announces an upstream socket of ours bound to f.Terminal and to be connected to f.Server:
 // server -> terminal packets of f are handed to it at WAN ingress. Call it before connect. Errors:
 // ErrTooMany.
@@ -23,13 +29,20 @@ func (g *Gateway) AddLeg(f Flow) error {
 	if g.closed {
 		return ErrClosed
 	}
+	of, _ := subscriberKey(f.Terminal.Addr(), g.cfg.IPv6Prefix) // keyOf found it good
+	_, again := g.legs[f]
+	if !again && g.legsOf[of] >= shareOf(maxLegs, legParts, legLeast) {
+		return fmt.Errorf("add leg %v: %w", f, g.shareError("legs"))
+	}
 	if err := g.steer(); err != nil {
 		return fmt.Errorf("add leg %v: %w", f, err)
 	}
 	if err := full(g.kernel.m("legs").Put(k, uint32(1))); err != nil {
 		return fmt.Errorf("add leg %v: %w", f, err)
 	}
-	g.legs[f] = time.Time{}
+	if g.legs[f] = (time.Time{}); !again {
+		g.legsOf[of]++
+	}
 	return g.writeLegs()
 }
 
@@ -83,6 +96,10 @@ func (g *Gateway) reapLegs(now time.Time) error {
 			return fmt.Errorf("remove leg %v: %w", f, err)
 		}
 		delete(g.legs, f)
+		of, _ := subscriberKey(f.Terminal.Addr(), g.cfg.IPv6Prefix)
+		if g.legsOf[of]--; g.legsOf[of] == 0 {
+			delete(g.legsOf, of)
+		}
 	}
 	if len(g.legs) == before {
 		return nil
@@ -114,6 +131,9 @@ func (g *Gateway) CutFlow(p Proto, f Flow, d CutDir, for_ time.Duration) error {
 		rec := scasCut{Until: monotonic() + uint64(for_), Dirs: uint32(d & CutBoth)}
 		sub, _ := subscriberKey(f.Terminal.Addr(), g.cfg.IPv6Prefix) // change found it good
 		_, again := g.cuts[id]
+		if !again && t.cuts >= shareOf(maxCuts, cutParts, cutLeast) {
+			return g.shareError("cuts")
+		}
 		if !again {
 			t.cuts++
 			if err := g.writeTerminal(sub, t); err != nil { // no room for a terminal that was none

@@ -38,6 +38,7 @@ func specFor(cfg Config, header uint32) (*ebpf.CollectionSpec, error) {
 	}
 	for name, size := range map[string]uint32{
 		"subscribers": cfg.MaxSubscribers,
+		"shares":      2 * cfg.MaxSubscribers,
 		"flows":       cfg.MaxFlows,
 		"media_flows": cfg.MaxFlows,
 		"ring":        cfg.RingBytes,
@@ -50,6 +51,8 @@ func specFor(cfg Config, header uint32) (*ebpf.CollectionSpec, error) {
 		"mark_bit":      cfg.Mark,
 		"sample_ns":     uint64(cfg.SampleInterval),
 		"copy_rate":     cfg.CopyRate,
+		"flow_share":    uint32(cfg.flowShare()),
+		"event_share":   cfg.eventShare(),
 		"steer_always":  boolWord(cfg.SteerAlways),
 		"service_ports": servicePorts(cfg.Services),
 	} {

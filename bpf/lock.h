@@ -6,6 +6,8 @@
 
 #include "count.h"
 
+#define SECOND 1000000000ULL
+
 enum { LOCK_TRIES = 1 << 14 };
 
 /* A record's turn is odd while somebody writes it, and even and higher by two after it. A reader

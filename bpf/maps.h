@@ -16,6 +16,17 @@ struct {
 	__type(value, struct subscriber);
 } subscribers SEC(".maps");
 
+/* Address as in subscribers -> its share. Go creates it with the subscriber and deletes it when the
+ * terminal is none and has no flow any more; the programs count, Go corrects (OP_SHARE). Size:
+ * twice as subscribers, for those that left. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 131072);
+	__type(key, struct addr_key);
+	__type(value, struct share);
+} shares SEC(".maps");
+
 /* Slot of an address (address_slot) -> two bits, enum address_bit: what nobody can be looking for
  * leaves without a lookup in subscribers. Go writes, with subscribers. Size: 65 536 subscribers
  * leave nine strangers in ten out. */
@@ -99,6 +110,7 @@ struct scratch {
 	__u8 slack[16];
 	struct packet p;
 	struct flow_key k;
+	struct addr_key addr; /* of the terminal, masked */
 	struct tcp_flow flow;
 	struct media media;
 	__u64 tick;    /* the tick of the kernel in which now */

@@ -26,6 +26,8 @@ func (g *Gateway) WatchFlow(m MediaFlow) error {
 		_, again := g.watched[m.Flow]
 		if again {
 			g.dropLearned(m.Flow)
+		} else if t.media+t.learn >= g.cfg.mediaShare() { // a pattern makes a flow
+			return g.shareError("media")
 		}
 		if err := full(g.kernel.m("media_flows").Put(k, &rec)); err != nil {
 			return err

@@ -13,7 +13,7 @@ const (
 	halfOpenKeep = time.Minute
 	ignoredKeep  = 2 * time.Minute
 	idleKeep     = time.Hour
-	crowdedKeep  = 5 * time.Minute // when the table is three quarters full
+	crowdedKeep  = 5 * time.Minute // when the table, or the terminal's share of it, is three quarters full
 	reapEvery    = time.Second
 	reapBatch    = 4096 // records looked at each time, of 1 KiB: a full table takes half a minute
 )
@@ -23,8 +23,10 @@ type reaper struct {
 	cursor *ebpf.MapBatchCursor
 	keys   []scasFlowKey
 	values []scasTcpFlow
-	seen   uint64 // records in the round under way
-	count  uint64 // records of the last full round
+	seen   uint64                 // records in the round under way
+	count  uint64                 // records of the last full round
+	of     map[scasAddrKey]uint32 // those of each terminal in the round under way
+	had    map[scasAddrKey]uint32 // and in the last one
 }
 
 func newReaper() *reaper {
@@ -32,6 +34,7 @@ func newReaper() *reaper {
 		cursor: new(ebpf.MapBatchCursor),
 		keys:   make([]scasFlowKey, reapBatch),
 		values: make([]scasTcpFlow, reapBatch),
+		of:     make(map[scasAddrKey]uint32),
 	}
 }
 
@@ -68,27 +71,33 @@ func (g *Gateway) reapFlows(r *reaper, now uint64) error {
 	n, err := m.BatchLookup(r.cursor, r.keys, r.values, nil)
 	done := errors.Is(err, ebpf.ErrKeyNotExist)
 	if err != nil && !done {
-		r.cursor = new(ebpf.MapBatchCursor)
+		r.cursor, r.seen, r.of = new(ebpf.MapBatchCursor), 0, make(map[scasAddrKey]uint32)
 		return err
 	}
 	crowded := max(r.count, r.seen) > uint64(g.cfg.MaxFlows)/4*3
+	most := uint32(g.cfg.flowShare() / 4 * 3)
 	for i := range n {
-		if !isDead(&r.values[i], now, crowded) {
+		k := g.terminalKey(&r.keys[i])
+		if !isDead(&r.values[i], now, crowded || max(r.had[k], r.of[k]) > most) {
 			r.seen++
+			r.of[k]++
 			continue
 		}
 		if err := gone(m.Delete(r.keys[i])); err != nil {
 			return err
 		}
+		r.of[k] += 0 // its count changed
 	}
-	if done {
-		r.cursor = new(ebpf.MapBatchCursor)
-		r.count, r.seen = r.seen, 0
-		g.mu.Lock()
-		g.flowCount = r.count
-		g.mu.Unlock()
+	if !done {
+		return nil
 	}
-	return nil
+	r.cursor = new(ebpf.MapBatchCursor)
+	r.count, r.seen = r.seen, 0
+	r.had, r.of = r.of, make(map[scasAddrKey]uint32)
+	g.mu.Lock()
+	g.flowCount = r.count
+	g.mu.Unlock()
+	return g.correctShares(r.had)
 }
 
 // isDead reports whether nothing more is to come of the record.

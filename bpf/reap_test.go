@@ -78,10 +78,10 @@ func TestCrowdedReaper(t *testing.T) {
 // TestFlowsFull: without room for a record a connection goes on unwatched, and is not steered.
 func TestFlowsFull(t *testing.T) {
 	b := newBench(t, func(cfg *Config) { cfg.MaxFlows = 2 })
-	must(t, b.Subscribe(benchUE))
-	for port := range uint16(64) {
+	for i := range byte(64) {
 		f := benchFlow(554)
-		f.Terminal = netip.AddrPortFrom(benchUE, 30000+port)
+		f.Terminal = netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 1, i}), 30000)
+		must(t, b.Subscribe(f.Terminal.Addr()))
 		if v := b.tcp(segment{flow: f, flags: FlagSYN}); v != pass {
 			t.Fatalf("verdict %d", v)
 		}
@@ -91,6 +91,7 @@ func TestFlowsFull(t *testing.T) {
 		t.Errorf("counters %s", nonZero(s))
 	}
 	must(t, b.reapFlows(newReaper(), monotonic()+uint64(halfOpenKeep+time.Second)))
+	must(t, b.Subscribe(benchUE))
 	b.tcp(segment{flow: benchFlow(554), flags: FlagSYN})
 	if n := b.Stats()["lan_in_tcp"]; n != s["lan_in_tcp"]+1 {
 		t.Errorf("%d watched, want one more than %d once there is room", n, s["lan_in_tcp"])
@@ -99,23 +100,28 @@ func TestFlowsFull(t *testing.T) {
 
 // TestCutWithoutRoom: a cut that is refused leaves nothing, and keeps nothing from being reaped.
 func TestCutWithoutRoom(t *testing.T) {
-	b := newBench(t, func(cfg *Config) { cfg.MaxSubscribers = 1 })
-	must(t, b.Subscribe(netip.MustParseAddr("10.1.0.1")))
+	terminal := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 1, 0, byte(i)}) }
+	b := newBench(t, func(cfg *Config) { cfg.MaxSubscribers = cutParts })
+	for i := range cutParts {
+		must(t, b.Subscribe(terminal(i)))
+	}
 	f := benchFlow(554)
 	if err := b.CutFlow(TCP, f, CutBoth, time.Second); !errors.Is(err, ErrTooMany) {
 		t.Errorf("%v, want %v: no room for the terminal", err, ErrTooMany)
 	}
-	if n := b.Stats()["cuts"]; n != 0 || len(b.terminals) != 1 {
+	if n := b.Stats()["cuts"]; n != 0 || len(b.terminals) != cutParts {
 		t.Errorf("%d cuts, %d terminals", n, len(b.terminals))
 	}
-	must(t, b.Unsubscribe(netip.MustParseAddr("10.1.0.1")))
-	for i := range 16384 {
-		f.Server = netip.AddrPortFrom(f.Server.Addr(), uint16(i+1))
+	for i := range maxCuts {
+		f.Terminal = netip.AddrPortFrom(terminal(i%cutParts), uint16(i+1))
 		must(t, b.CutFlow(TCP, f, CutBoth, time.Second))
 	}
-	f.Server = netip.AddrPortFrom(f.Server.Addr(), 20000)
-	if err := b.CutFlow(TCP, f, CutBoth, time.Second); !errors.Is(err, ErrTooMany) {
+	f.Terminal = netip.AddrPortFrom(terminal(0), 20000)
+	if err := b.CutFlow(TCP, f, CutBoth, time.Second); !errors.Is(err, ErrTooMany) || b.Stats()["cuts_over_share"] != 1 {
 		t.Errorf("%v, want %v", err, ErrTooMany)
+	}
+	for i := range cutParts {
+		must(t, b.Unsubscribe(terminal(i)))
 	}
 	must(t, b.reap(newReaper(), time.Now().Add(time.Minute)))
 	if n := b.Stats()["cuts"]; n != 0 || len(b.terminals) != 0 {

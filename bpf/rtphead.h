@@ -6,8 +6,6 @@
 
 #include "event.h"
 
-#define SECOND 1000000000ULL
-
 enum {
 	RTP_HEAD = 12,
 	MIN_MEDIA = 8, /* an RTCP packet with nothing in it */

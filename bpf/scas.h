@@ -50,6 +50,7 @@ enum outcome {
 /* What happened besides. */
 enum note {
 	NOTE_RING_FULL,
+	NOTE_EVENT_SHARE, /* no record for user space: its terminal has had its bytes of this second */
 	NOTE_EVENT_TCP,
 	NOTE_EVENT_RTP,
 	NOTE_EVENT_RTCP,
@@ -58,6 +59,7 @@ enum note {
 	NOTE_FLOW_NEW,          /* from its SYN */
 	NOTE_FLOW_JOINED,       /* in its middle */
 	NOTE_FLOW_FULL,         /* no room for a flow record */
+	NOTE_FLOW_SHARE,        /* its terminal has as many as it may */
 	NOTE_COPY_BYTES_LIMIT,  /* 1 MiB after one request */
 	NOTE_COPY_TIME_LIMIT,   /* 10 s after one request */
 	NOTE_COPY_RATE_LIMIT,   /* node-wide rate of copied bytes */
@@ -88,7 +90,7 @@ enum note {
 };
 
 /* What a command does; the answer is 0 or an errno. */
-enum op { OP_STOP_COPY, OP_IGNORE, OP_CHANNELS, OP_SAMPLE, OP_SAMPLE_HIT, OP_RESET, OP_DELETE_CLOSED, OP_COPY };
+enum op { OP_STOP_COPY, OP_IGNORE, OP_CHANNELS, OP_SAMPLE, OP_SAMPLE_HIT, OP_RESET, OP_SHARE, OP_COPY };
 
 enum subscriber_flag {
 	SUB_ON = 1,    /* admitted; without it the entry only serves a cut */
@@ -169,6 +171,15 @@ struct subscriber {
 	__u32 flags;
 };
 SIZE_IS(struct subscriber, 4);
+
+/* What a terminal has of what all share. */
+struct share {
+	__u64 since; /* the second under way began then */
+	__u64 used;  /* bytes of records sent up in it */
+	__u32 flows; /* its records of TCP connections; may be below zero for a moment */
+	__u32 pad;
+};
+SIZE_IS(struct share, 24);
 
 struct cut {
 	__u64 until;
@@ -362,8 +373,10 @@ volatile const __be32 ipv6_mask[4] = {~0U, ~0U, 0, 0};
 volatile const __u32 mark_bit = 0x20000000;
 volatile const __u64 sample_ns = 200000000;
 volatile const __u32 steer_always = 0;
-volatile const __u32 copy_rate = 64 << 20; /* copied bytes per second, node-wide */
-volatile const __u8 service_ports[16384];  /* two bits a port: enum service */
+volatile const __u32 copy_rate = 64 << 20;  /* copied bytes per second, node-wide */
+volatile const __u32 event_share = 8 << 20; /* bytes of records sent up for one terminal in a second */
+volatile const __u32 flow_share = 2048;     /* records of TCP connections of one terminal */
+volatile const __u8 service_ports[16384];   /* two bits a port: enum service */
 
 /* State Go writes while running. */
 __u32 legs_active;             /* entries in legs */

@@ -196,54 +196,56 @@ type scasNote uint32
 
 const (
 	scasNoteNOTE_RING_FULL           scasNote = 0
-	scasNoteNOTE_EVENT_TCP           scasNote = 1
-	scasNoteNOTE_EVENT_RTP           scasNote = 2
-	scasNoteNOTE_EVENT_RTCP          scasNote = 3
-	scasNoteNOTE_EVENT_FRAME         scasNote = 4
-	scasNoteNOTE_EVENT_TAIL          scasNote = 5
-	scasNoteNOTE_FLOW_NEW            scasNote = 6
-	scasNoteNOTE_FLOW_JOINED         scasNote = 7
-	scasNoteNOTE_FLOW_FULL           scasNote = 8
-	scasNoteNOTE_COPY_BYTES_LIMIT    scasNote = 9
-	scasNoteNOTE_COPY_TIME_LIMIT     scasNote = 10
-	scasNoteNOTE_COPY_RATE_LIMIT     scasNote = 11
-	scasNoteNOTE_UPLOAD_LIMIT        scasNote = 12
-	scasNoteNOTE_COPY_FAILED         scasNote = 13
-	scasNoteNOTE_MMSH_NO_PLAYER      scasNote = 14
-	scasNoteNOTE_WALK_GAP            scasNote = 15
-	scasNoteNOTE_WALK_TEXT           scasNote = 16
-	scasNoteNOTE_WALK_FOUND          scasNote = 17
-	scasNoteNOTE_WALK_SCAN           scasNote = 18
-	scasNoteNOTE_WALK_BOUND          scasNote = 19
-	scasNoteNOTE_WALK_CHANNEL        scasNote = 20
-	scasNoteNOTE_RTCP_LIMIT          scasNote = 21
-	scasNoteNOTE_MEDIA_LEARNED       scasNote = 22
-	scasNoteNOTE_MEDIA_FULL          scasNote = 23
-	scasNoteNOTE_MEDIA_JUMP          scasNote = 24
-	scasNoteNOTE_MEDIA_SSRC          scasNote = 25
-	scasNoteNOTE_MEDIA_SEQ           scasNote = 26
-	scasNoteNOTE_MEDIA_UNREACHABLE   scasNote = 27
-	scasNoteNOTE_STEER_NEW           scasNote = 28
-	scasNoteNOTE_STEER_RECOVERED     scasNote = 29
-	scasNoteNOTE_STEER_TAGGED        scasNote = 30
-	scasNoteNOTE_STEER_LOCAL         scasNote = 31
-	scasNoteNOTE_STEER_NO_LISTENER   scasNote = 32
-	scasNoteNOTE_STEER_ASSIGN_FAILED scasNote = 33
-	scasNoteNOTE_RECORD_BUSY         scasNote = 34
-	scasNoteNOTES                    scasNote = 35
+	scasNoteNOTE_EVENT_SHARE         scasNote = 1
+	scasNoteNOTE_EVENT_TCP           scasNote = 2
+	scasNoteNOTE_EVENT_RTP           scasNote = 3
+	scasNoteNOTE_EVENT_RTCP          scasNote = 4
+	scasNoteNOTE_EVENT_FRAME         scasNote = 5
+	scasNoteNOTE_EVENT_TAIL          scasNote = 6
+	scasNoteNOTE_FLOW_NEW            scasNote = 7
+	scasNoteNOTE_FLOW_JOINED         scasNote = 8
+	scasNoteNOTE_FLOW_FULL           scasNote = 9
+	scasNoteNOTE_FLOW_SHARE          scasNote = 10
+	scasNoteNOTE_COPY_BYTES_LIMIT    scasNote = 11
+	scasNoteNOTE_COPY_TIME_LIMIT     scasNote = 12
+	scasNoteNOTE_COPY_RATE_LIMIT     scasNote = 13
+	scasNoteNOTE_UPLOAD_LIMIT        scasNote = 14
+	scasNoteNOTE_COPY_FAILED         scasNote = 15
+	scasNoteNOTE_MMSH_NO_PLAYER      scasNote = 16
+	scasNoteNOTE_WALK_GAP            scasNote = 17
+	scasNoteNOTE_WALK_TEXT           scasNote = 18
+	scasNoteNOTE_WALK_FOUND          scasNote = 19
+	scasNoteNOTE_WALK_SCAN           scasNote = 20
+	scasNoteNOTE_WALK_BOUND          scasNote = 21
+	scasNoteNOTE_WALK_CHANNEL        scasNote = 22
+	scasNoteNOTE_RTCP_LIMIT          scasNote = 23
+	scasNoteNOTE_MEDIA_LEARNED       scasNote = 24
+	scasNoteNOTE_MEDIA_FULL          scasNote = 25
+	scasNoteNOTE_MEDIA_JUMP          scasNote = 26
+	scasNoteNOTE_MEDIA_SSRC          scasNote = 27
+	scasNoteNOTE_MEDIA_SEQ           scasNote = 28
+	scasNoteNOTE_MEDIA_UNREACHABLE   scasNote = 29
+	scasNoteNOTE_STEER_NEW           scasNote = 30
+	scasNoteNOTE_STEER_RECOVERED     scasNote = 31
+	scasNoteNOTE_STEER_TAGGED        scasNote = 32
+	scasNoteNOTE_STEER_LOCAL         scasNote = 33
+	scasNoteNOTE_STEER_NO_LISTENER   scasNote = 34
+	scasNoteNOTE_STEER_ASSIGN_FAILED scasNote = 35
+	scasNoteNOTE_RECORD_BUSY         scasNote = 36
+	scasNoteNOTES                    scasNote = 37
 )
 
 type scasOp uint32
 
 const (
-	scasOpOP_STOP_COPY     scasOp = 0
-	scasOpOP_IGNORE        scasOp = 1
-	scasOpOP_CHANNELS      scasOp = 2
-	scasOpOP_SAMPLE        scasOp = 3
-	scasOpOP_SAMPLE_HIT    scasOp = 4
-	scasOpOP_RESET         scasOp = 5
-	scasOpOP_DELETE_CLOSED scasOp = 6
-	scasOpOP_COPY          scasOp = 7
+	scasOpOP_STOP_COPY  scasOp = 0
+	scasOpOP_IGNORE     scasOp = 1
+	scasOpOP_CHANNELS   scasOp = 2
+	scasOpOP_SAMPLE     scasOp = 3
+	scasOpOP_SAMPLE_HIT scasOp = 4
+	scasOpOP_RESET      scasOp = 5
+	scasOpOP_SHARE      scasOp = 6
+	scasOpOP_COPY       scasOp = 7
 )
 
 type scasOutcome uint32
@@ -306,11 +308,20 @@ type scasScratch struct {
 		Pad     uint8
 	}
 	K      scasFlowKey
+	Addr   scasAddrKey
 	_      [4]byte
 	Flow   scasTcpFlow
 	Media  scasMedia
 	Tick   uint64
 	TickAt uint64
+}
+
+type scasShare struct {
+	_     structs.HostLayout
+	Since uint64
+	Used  uint64
+	Flows uint32
+	Pad   uint32
 }
 
 type scasSubscriber struct {
@@ -416,12 +427,15 @@ const (
 	scasMapMediaFlows         = "media_flows"
 	scasMapRing               = "ring"
 	scasMapScratches          = "scratches"
+	scasMapShares             = "shares"
 	scasMapSubscribers        = "subscribers"
 	scasProgLanIn             = "lan_in"
 	scasProgLanOut            = "lan_out"
 	scasProgRunCommand        = "run_command"
 	scasProgWanIn             = "wan_in"
 	scasVarCopyRate           = "copy_rate"
+	scasVarEventShare         = "event_share"
+	scasVarFlowShare          = "flow_share"
 	scasVarGoTypes            = "go_types"
 	scasVarIpv6Mask           = "ipv6_mask"
 	scasVarLegsActive         = "legs_active"
@@ -495,6 +509,7 @@ type scasMapSpecs struct {
 	MediaFlows  *ebpf.MapSpec `ebpf:"media_flows"`
 	Ring        *ebpf.MapSpec `ebpf:"ring"`
 	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
+	Shares      *ebpf.MapSpec `ebpf:"shares"`
 	Subscribers *ebpf.MapSpec `ebpf:"subscribers"`
 }
 
@@ -503,6 +518,8 @@ type scasMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type scasVariableSpecs struct {
 	CopyRate           *ebpf.VariableSpec `ebpf:"copy_rate"`
+	EventShare         *ebpf.VariableSpec `ebpf:"event_share"`
+	FlowShare          *ebpf.VariableSpec `ebpf:"flow_share"`
 	GoTypes            *ebpf.VariableSpec `ebpf:"go_types"`
 	Ipv6Mask           *ebpf.VariableSpec `ebpf:"ipv6_mask"`
 	LegsActive         *ebpf.VariableSpec `ebpf:"legs_active"`
@@ -544,6 +561,7 @@ type scasMaps struct {
 	MediaFlows  *ebpf.Map `ebpf:"media_flows"`
 	Ring        *ebpf.Map `ebpf:"ring"`
 	Scratches   *ebpf.Map `ebpf:"scratches"`
+	Shares      *ebpf.Map `ebpf:"shares"`
 	Subscribers *ebpf.Map `ebpf:"subscribers"`
 }
 
@@ -559,6 +577,7 @@ func (m *scasMaps) Close() error {
 		m.MediaFlows,
 		m.Ring,
 		m.Scratches,
+		m.Shares,
 		m.Subscribers,
 	)
 }
@@ -568,6 +587,8 @@ func (m *scasMaps) Close() error {
 // It can be passed to loadScasObjects or ebpf.CollectionSpec.LoadAndAssign.
 type scasVariables struct {
 	CopyRate           *ebpf.Variable `ebpf:"copy_rate"`
+	EventShare         *ebpf.Variable `ebpf:"event_share"`
+	FlowShare          *ebpf.Variable `ebpf:"flow_share"`
 	GoTypes            *ebpf.Variable `ebpf:"go_types"`
 	Ipv6Mask           *ebpf.Variable `ebpf:"ipv6_mask"`
 	LegsActive         *ebpf.Variable `ebpf:"legs_active"`

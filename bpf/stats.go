@@ -79,6 +79,9 @@ func (g *Gateway) Stats() Stats {
 	s["legs"] = uint64(len(g.legs))
 	s["cuts"] = uint64(len(g.cuts))
 	s["tcp_flows"] = g.flowCount
+	for _, of := range []string{"media", "legs", "cuts"} {
+		s[of+"_over_share"] = g.overShare[of]
+	}
 	if !g.closed {
 		s["ring_pending_bytes"] = uint64(g.events.ring.AvailableBytes())
 	}

@@ -89,21 +89,21 @@ INLINE bool is_local(struct __sk_buff *skb, const struct packet *p)
 }
 
 /* A new connection of an armed terminal: to the listener, with a record first. */
-INLINE int steer_syn(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, __u64 now)
+INLINE int steer_syn(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, struct tcp_flow *f,
+		     __u64 now)
 {
-	struct tcp_flow *f;
 
 	if (is_local(skb, p)) {
 		note(NOTE_STEER_LOCAL);
 		return OUTCOMES;
 	}
-	f = flow_create(k, FLOW_STEERED | FLOW_SYN, service_of(k->server_port), now);
+	f = flow_create(k, f, FLOW_STEERED | FLOW_SYN, service_of(k->server_port), now);
 	if (!f)
 		return OUTCOMES;
 	f->up.isn = p->seq;
 	f->up.flags = DIR_SYN;
 	if (!hand_to_listener(skb, p)) {
-		bpf_map_delete_elem(&flows, k);
+		flow_delete(k);
 		return OUTCOMES;
 	}
 	note(NOTE_STEER_NEW);
@@ -117,7 +117,7 @@ INLINE int steer_connection(struct __sk_buff *skb, struct bpf_sock *sk, const st
 	if (!f || !(f->flags & FLOW_STEERED)) {
 		if (!is_ours(sk))
 			return OUTCOMES;
-		f = flow_create(k, FLOW_STEERED, service_of(k->server_port), now);
+		f = flow_create(k, f, FLOW_STEERED, service_of(k->server_port), now);
 		note(NOTE_STEER_RECOVERED);
 	}
 	if (f) {
@@ -146,14 +146,14 @@ INLINE int steer_lan(struct __sk_buff *skb, const struct packet *p, const struct
 	if (sk && is_connection(sk))
 		return steer_connection(skb, sk, k, f, now);
 	if (syn && armed)
-		return steer_syn(skb, p, k, now);
+		return steer_syn(skb, p, k, f, now);
 	if (!steered)
 		return OUTCOMES;
 	if (!syn && !(f->flags & FLOW_ESTABLISHED) && hand_to_listener(skb, p))
 		return OUTCOME_STEERED; /* answers a SYN cookie: the listener makes the socket of it */
 	if (syn)
 		return OUTCOMES; /* begins a connection of its own */
-	bpf_map_delete_elem(&flows, k);
+	flow_delete(k);
 	return OUTCOME_STEER_GONE;
 }
 

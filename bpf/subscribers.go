@@ -60,9 +60,15 @@ func (g *Gateway) writeTerminal(k scasAddrKey, t *terminal) error {
 			delete(g.terminals, k)
 		}
 		bits = 0
+		g.left[k] = struct{}{}
 		err = gone(m.Delete(k))
 	} else {
-		err = full(m.Put(k, scasSubscriber{Flags: t.flags()}))
+		if t.on {
+			err = g.openShare(k)
+		}
+		if err == nil {
+			err = full(m.Put(k, scasSubscriber{Flags: t.flags()}))
+		}
 	}
 	if err != nil {
 		return err

@@ -152,14 +152,21 @@ INLINE void account_dir(struct tcp_dir *d, const struct packet *p, const struct 
 		d->flags |= DIR_RST;
 }
 
-/* Puts a new record in place of what there was; the record, or none when there is no room. */
-INLINE struct tcp_flow *flow_create(const struct flow_key *k, __u32 flags, enum service service, __u64 now)
+/* Puts a new record in place of what there was, which is old; the record, or none when there is no
+ * room, or none for this terminal. */
+INLINE struct tcp_flow *flow_create(const struct flow_key *k, const struct tcp_flow *old, __u32 flags,
+				    enum service service, __u64 now)
 {
 	struct scratch *s = scratch();
+	struct share *share = old ? 0 : share_of(s);
 	struct tcp_flow *fresh;
 
 	if (!s)
 		return 0;
+	if (!old && !share_has_flow(share)) {
+		note(NOTE_FLOW_SHARE);
+		return 0;
+	}
 	fresh = &s->flow;
 	__builtin_memset(fresh, 0, sizeof(*fresh));
 	fresh->flags = flags;
@@ -169,7 +176,18 @@ INLINE struct tcp_flow *flow_create(const struct flow_key *k, __u32 flags, enum 
 		note(NOTE_FLOW_FULL);
 		return 0;
 	}
+	if (share)
+		__sync_fetch_and_add(&share->flows, 1);
 	return bpf_map_lookup_elem(&flows, k);
+}
+
+/* Deletes a record that the programs made and nobody needs. */
+INLINE void flow_delete(const struct flow_key *k)
+{
+	struct share *share = share_of(scratch());
+
+	if (!bpf_map_delete_elem(&flows, k) && share)
+		__sync_fetch_and_add(&share->flows, -1);
 }
 
 /* A SYN that begins a connection other than the recorded one. */
