@@ -31,6 +31,7 @@ type play struct {
 	first   bool          // the first PLAY of the session
 	sought  bool          // the request named another place
 	resumed bool          // the request named no place
+	assumed bool          // its reply was not seen; at is the request's arrival
 	lags    bool          // the server goes on sending the old place for a while (VLC)
 	vague   time.Duration // least ± of what the reply says
 }
@@ -43,14 +44,15 @@ type reading struct {
 	rt0     session.RTPTime
 	haveRT  bool
 
-	waiting bool // no packet of this PLAY yet
-	doubted bool // the anchor is from before a restart
-	set     bool // anchor is valid
-	anchor  session.Anchor
-	first   session.NPT // media time of the first packet of this PLAY
-	firstAt time.Time
-	firstTS session.RTPTime
-	err     time.Duration // honest ± of what anchor gives
+	waiting  bool // no packet of this PLAY yet
+	doubted  bool // the anchor is from before a restart
+	set      bool // anchor is valid
+	anchor   session.Anchor
+	first    session.NPT // media time of the first packet of this PLAY
+	firstAt  time.Time
+	firstTS  session.RTPTime
+	firstSeq session.Seq
+	err      time.Duration // honest ± of what anchor gives
 
 	last   session.NPT // newest media time: the maximum since the last jump (B-frames)
 	lastTS session.RTPTime
@@ -86,7 +88,7 @@ func (r *reading) packet(p play, seq session.Seq, ts session.RTPTime, rate uint3
 	if r.doubted {
 		r.doubted, r.set = false, r.fits(ts, rate, at)
 	}
-	if !r.set {
+	if !r.set || r.overtaken(seq, at) {
 		return
 	}
 	r.settleSpeed(p, ts, rate, at)
@@ -106,6 +108,13 @@ func (r *reading) packet(p play, seq session.Seq, ts session.RTPTime, rate uint3
 			r.err = max(r.err, 500*time.Millisecond) // faster than real time
 		}
 	}
+}
+
+// overtaken reports whether a packet was sent before the first one of this PLAY and comes after it:
+// its timestamp is of the place before.
+func (r *reading) overtaken(seq session.Seq, at time.Time) bool {
+	d := seq.Sub(r.firstSeq)
+	return d < 0 && d > -maxDropout && at.Sub(r.firstAt) < oldSeqFor
 }
 
 // ahead reports whether so many packets carry so much media: then a server sent faster than
@@ -129,7 +138,7 @@ func (r *reading) follow(ts session.RTPTime, rate uint32, at time.Time) {
 // choose picks the reading of the reply that the first packet agrees with.
 func (r *reading) choose(p play, seq session.Seq, ts session.RTPTime, rate uint32, at time.Time) {
 	r.waiting, r.set = false, true
-	r.firstAt, r.firstTS = at, ts
+	r.firstAt, r.firstTS, r.firstSeq = at, ts, seq
 	npt, errIs := p.start, 100*time.Millisecond
 	if r.haveRT {
 		d := session.Ticks(ts.Sub(r.rt0), rate, p.scale)
@@ -145,6 +154,9 @@ func (r *reading) choose(p play, seq session.Seq, ts session.RTPTime, rate uint3
 		}
 	} else {
 		errIs = 200 * time.Millisecond
+	}
+	if p.assumed { // some time after the first packet
+		npt = p.start.Add(time.Duration(float64(at.Sub(p.at)) * p.scale))
 	}
 	r.at(npt, ts, rate, p.scale, at)
 	r.first, r.err = npt, max(errIs, p.vague)

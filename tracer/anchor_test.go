@@ -40,6 +40,7 @@ func TestReading(t *testing.T) {
 		{"no RTP-Info", on(play{start: at45}), true, true, []tick{{.1, 0, 777}, {.14, 1, 777 + 3600}}, 45.04},
 		{"B-frames go back and forth", on(play{}), false, false, []tick{{0, 0, 0}, {.04, 1, 10800}, {.08, 2, 3600}, {.12, 3, 7200}}, .12},
 		{"old packets first", on(play{start: at45}), false, false, []tick{{.01, -2, -7200}, {.02, -1, -3600}, {.03, 0, 0}, {.07, 1, 3600}}, 45.04},
+		{"an old packet, 4 s on, behind the first new one", on(play{start: at45}), false, false, []tick{{.03, 0, 0}, {.04, -1, 4 * 90000}, {.07, 1, 3600}}, 45.04},
 		{"stale picture of npt 0, then the jump", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 0}, {.4, 1, 45 * 90000}, {.44, 2, 45*90000 + 3600}}, 45.04},
 		{"scale 2: ticks at wall speed", on(play{start: at45, scale: 2, speed: 1}), false, false, []tick{{0, 0, 0}, {1, 1, 90000}}, 47},
 		{"speed 2 compressed", on(play{scale: 2, speed: 2}), false, false, []tick{{0, 0, 0}, {.5, 1, 45000}, {1.1, 2, 99000}}, 2.2},

@@ -180,7 +180,7 @@ func (d *Decoder) filmPacket(s *sess, h mms.Data, asf []byte, at time.Time) {
 func (f *film) packet(h mms.Data, p mms.Packet, at time.Time) {
 	send := time.Duration(p.SendTime) * time.Millisecond
 	npt := session.NPT(send)
-	if p.Timed {
+	if p.Timed && (f.whole || f.preroll > 0) { // else the preroll is not known
 		npt = max(session.NPT(time.Duration(p.Last)*time.Millisecond-f.preroll), 0)
 	}
 	if f.waiting || !f.seen || send+mediaJump < f.lastSend {
@@ -244,8 +244,10 @@ func (f *film) delivered(s *sess, now time.Time) (session.NPT, time.Duration, se
 		return s.halt, f.accuracy(s.paused), session.SourceMedia, true
 	case s.rec.State == session.Paused && s.halted:
 		return s.halt, time.Second, session.SourceClock, true
+	case f.seen && !f.left.IsZero() && now.Sub(f.left) > unseenFor && s.rec.State == session.Playing: // may be back, unseen
+		return f.clip(s, f.last.Add(f.ahead)), max(f.accuracy(f.left), time.Second), session.SourceClock, true
 	case f.seen:
-		return f.clip(s, f.last.Add(f.ahead)), f.accuracy(f.until(now)), session.SourceMedia, true
+		return f.clip(s, f.last.Add(f.ahead)), f.accuracy(now), session.SourceMedia, true
 	}
 	npt, err, src := s.byClock(f.until(now))
 	if s.sought {

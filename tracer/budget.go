@@ -26,7 +26,7 @@ func (d *Decoder) account(c *conn) {
 		h.order.held, h.order.bytes = nil, 0
 		h.buf, h.synced, h.looked, h.need = nil, false, 0, 0
 	}
-	d.stats.Gaps++
+	d.gap(c, bpf.ToTerminal, c.touched)
 	d.charge(c, 0)
 }
 

@@ -36,10 +36,13 @@ type conn struct {
 	steered   bool
 	charged   int // bytes it counts for among those that are kept
 	touched   time.Time
-	sampled   uint32 // sequence number behind the newest sample of the server's bytes
-	samples   bool   // there was one
-	requests  uint32 // the kernel's request counter, as of the newest event
-	counted   bool   // there was one
+	sampled   uint32    // sequence number behind the newest sample of the server's bytes
+	samples   bool      // there was one
+	early     []Segment // of the server, ahead of what they acknowledge
+	gaps      bool      // there was a hole in it
+	holed     time.Time // bytes of the server were missed then, and what they may have said was not settled
+	requests  uint32    // the kernel's request counter, as of the newest event
+	counted   bool      // there was one
 
 	// of RTSP
 	pending  []request
@@ -63,6 +66,9 @@ type request struct {
 	url     string
 	// headers
 	session, transport, span, scale, speed string
+
+	at      time.Time
+	assumed bool // it was carried out without a reply
 }
 
 // remember copies what is needed of a request, which may be large.

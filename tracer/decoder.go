@@ -79,6 +79,7 @@ const (
 type Decoder struct {
 	cfg       Config
 	sink      Sink
+	whole     bool        // every segment of a connection is there, but for what was lost on the way up
 	exact     func(*sess) // reads what is counted elsewhere, before a session ends; nil: nothing is
 	conns     map[bpf.Flow]*conn
 	sessions  map[sessKey]*sess
@@ -152,31 +153,41 @@ type Segment struct {
 
 // Segment takes one TCP segment, in any order.
 func (d *Decoder) Segment(s Segment) {
-	c := d.conn(s.Flow, s.At, s.Flags&SYN != 0 && s.Flags&ACK == 0)
-	if c == nil {
+	was := d.conns[s.Flow]
+	c := d.conn(s.Flow, s.At, s.Flags&(SYN|ACK) == SYN && (was == nil || !was.toServer.order.late(s.Seq)))
+	if c == nil || d.early(c, s) {
 		return
 	}
+	d.segment(c, s)
+	if d.conns[s.Flow] == c {
+		d.ripe(c, s.At)
+		d.account(c)
+	}
+}
+
+func (d *Decoder) segment(c *conn, s Segment) {
 	h := c.half(s.Dir)
 	if s.Flags&SYN != 0 {
 		h.order.syn(s.Seq)
 		h.synced = true
 		return
 	}
+	joined := !h.order.started
 	h.order.add(s.Seq, s.Payload, s.At, s.Skip, func(b []byte, at time.Time, hole bool) {
-		if hole && !s.Skip {
-			d.stats.Gaps++
+		switch {
+		case hole && joined:
+			d.stats.Gaps++ // what was before is not known
+		case hole && !s.Skip:
+			d.gap(c, s.Dir, at)
 		}
 		d.bytes(c, s.Dir, b, at, hole)
 	})
-	if s.Flags&ACK != 0 && len(c.half(1-s.Dir).order.held) > 0 {
+	if s.Flags&ACK != 0 && (d.whole || len(c.half(1-s.Dir).order.held) > 0) {
 		c.half(1-s.Dir).order.ack(s.Ack, s.At, d.late(c, 1-s.Dir))
 	}
 	if s.Flags&(FIN|RST) != 0 {
 		d.flush(c, s.At)
 		d.closed(c, s.Dir, s.Flags&RST != 0, s.At)
-	}
-	if d.conns[s.Flow] == c {
-		d.account(c)
 	}
 }
 
@@ -184,7 +195,7 @@ func (d *Decoder) Segment(s Segment) {
 func (d *Decoder) late(c *conn, dir bpf.Dir) func(b []byte, at time.Time, hole bool) {
 	return func(b []byte, at time.Time, hole bool) {
 		if hole {
-			d.stats.Gaps++
+			d.gap(c, dir, at)
 		}
 		d.bytes(c, dir, b, at, hole)
 	}
@@ -192,6 +203,7 @@ func (d *Decoder) late(c *conn, dir bpf.Dir) func(b []byte, at time.Time, hole b
 
 // flush hands over what is held back on a connection: nothing more comes.
 func (d *Decoder) flush(c *conn, at time.Time) {
+	d.ripe(c, at.Add(reorderFor+1))
 	for _, dir := range []bpf.Dir{bpf.ToServer, bpf.ToTerminal} {
 		c.half(dir).order.flush(at, d.late(c, dir))
 	}
@@ -332,6 +344,7 @@ func (d *Decoder) Tick(now time.Time) {
 		}
 	}
 	for _, c := range d.conns {
+		d.lost(c, now)
 		if idle := now.Sub(c.touched); idle > idleConn || c.speaks != speaksOurs && idle > idleUnread {
 			d.forget(c, now)
 		}

@@ -19,6 +19,7 @@ func (d *Decoder) request(c *conn, m *rtsp.Message, at time.Time) {
 		c.userAgent = ua
 	}
 	r := remember(m)
+	r.at = at
 	d.stats.Undecoded += uint64(c.wait(r))
 	if s := d.named(c, m.Get("Session")); s != nil {
 		d.adopt(c, s, at)
@@ -78,7 +79,7 @@ func (d *Decoder) reply(c *conn, m *rtsp.Message, at time.Time) {
 	}
 	r, ok := c.take(m)
 	if !ok {
-		d.stats.Undecoded++
+		d.orphan(c, m, at)
 		return
 	}
 	d.answered(c, r, m, at)
@@ -236,7 +237,7 @@ func (d *Decoder) fresh(c *conn, at time.Time) *sess {
 			ID: id, Gateway: d.cfg.Gateway,
 			Terminal: session.Terminal{Name: name, IP: ip},
 			Protocol: session.RTSP, Transport: session.TransportUnknown,
-			Server: c.flow.Server, State: session.Setup, Started: at, Steered: c.steered,
+			Server: c.flow.Server, State: session.Setup, Started: at, Steered: c.steered, Lossy: c.gaps,
 		},
 	}
 	if aor != "" {

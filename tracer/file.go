@@ -121,6 +121,7 @@ func (sessionSink) Foreign(bpf.Flow)                 {}
 func newTrace(cfg Config, every time.Duration, r Report) *trace {
 	t := &trace{every: every, r: r}
 	t.d = NewDecoder(cfg, sessionSink{report: r})
+	t.d.whole = true
 	return t
 }
 

@@ -132,7 +132,7 @@ func replayCut(t *testing.T, name string, n int) (*watcher, Stats) {
 			s.Seq, s.Payload = s.Seq+uint32(n), s.Payload[n:]
 		}
 		tr.d.Segment(s)
-		tr.d.Segment(Segment{Flow: whole.Flow, Dir: whole.Dir, Seq: whole.Seq, Flags: whole.Flags &^ (SYN | FIN | RST), Payload: whole.Payload, At: whole.At}) // and once more
+		tr.d.Segment(Segment{Flow: whole.Flow, Dir: whole.Dir, Seq: whole.Seq, Ack: whole.Ack, Flags: whole.Flags &^ (SYN | FIN | RST), Payload: whole.Payload, At: whole.At}) // and once more
 	}
 	for {
 		b, info, err := src.ReadPacketData()

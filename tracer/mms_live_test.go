@@ -197,7 +197,7 @@ func TestMMSDialogue(t *testing.T) {
 	if r := last(); *r.URL != "mms://media.example/a%20b.asf" || *r.UserAgent != "NSPlayer/9.0.0.1; {A}" || r.State != session.Playing || !r.Seekable || *r.Duration != 100 {
 		t.Fatalf("%+v", r)
 	}
-	d.Stream(mmsFlow(), bpf.ToTerminal, mmsPacket(9, 0, 0, 100), at)
+	d.Stream(mmsFlow(), bpf.ToTerminal, mmsPacket(9, 0, 100, 3200), at)      // without a header the preroll is not known
 	d.Stream(mmsFlow(), bpf.ToTerminal, mmsPacket(8, 500, 50000, 50000), at) // of another start
 	if p := s.position(at); *p.NPT != 0.1 || p.Source != session.SourceMedia {
 		t.Errorf("%+v", p)

@@ -91,8 +91,13 @@ func changes(w *watcher) string {
 	var all []string
 	var at float64
 	ids := map[string]bool{}
+	lossy := map[string]bool{}
 	for _, r := range w.records {
 		ids[r.ID] = true
+		if r.Lossy && !lossy[r.ID] { // says no more: the recorder lost a segment
+			lossy[r.ID] = true
+			continue
+		}
 		text := string(r.State)
 		if r.Position != nil && r.Position.Source == session.SourceMedia && r.State == session.Playing {
 			at = *r.Position.NPT

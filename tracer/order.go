@@ -7,10 +7,11 @@ import (
 
 // Bounds on what one direction of a connection may hold back while a segment is missing.
 const (
-	maxHeld      = 256 << 10             // bytes
-	maxHeldParts = 256                   // segments
-	maxHeldFor   = 2 * time.Second       // capture time; above any retransmission timeout seen
-	reorderFor   = 20 * time.Millisecond // a segment that was acknowledged may still come up so late
+	maxHeld      = 256 << 10              // bytes
+	maxHeldParts = 256                    // segments
+	maxHeldFor   = 2 * time.Second        // capture time; above any retransmission timeout seen
+	reorderFor   = 60 * time.Millisecond  // a segment that was acknowledged may still come up so late
+	unseenFor    = 200 * time.Millisecond // the same where nothing behind it waits
 )
 
 // order puts the segments of one direction of a TCP connection in sequence. Segments may
@@ -23,6 +24,7 @@ type order struct {
 	bytes   int
 	acked   uint32 // by the receiver: up to there nothing is sent again
 	haveAck bool
+	unseen  time.Time // since then acked is ahead of next, and nothing is held
 }
 
 type part struct {
@@ -36,6 +38,12 @@ func (o *order) syn(seq uint32) {
 	if !o.started {
 		o.next, o.started = seq+1, true
 	}
+}
+
+// late reports whether a SYN is that of the stream, and came behind bytes of it.
+func (o *order) late(seq uint32) bool {
+	d := int32(o.next - (seq + 1))
+	return o.started && d >= 0 && d < 1<<16
 }
 
 // add takes one segment and calls out for every run of bytes that is now in order. hole is
@@ -52,10 +60,10 @@ func (o *order) add(seq uint32, b []byte, at time.Time, skip bool, out func(b []
 	ahead := int32(seq - o.next)
 	switch {
 	case ahead <= 0:
-		if int(-ahead) >= len(b) {
+		if -int(ahead) >= len(b) {
 			return // all of it seen
 		}
-		b = b[-ahead:]
+		b = b[-int(ahead):]
 		o.next += uint32(len(b))
 		out(b, at, hole)
 	case skip:
@@ -70,12 +78,35 @@ func (o *order) add(seq uint32, b []byte, at time.Time, skip bool, out func(b []
 
 // ack takes the receiver's acknowledgement: what it has and we have not was missed.
 func (o *order) ack(ack uint32, at time.Time, out func(b []byte, at time.Time, hole bool)) {
+	if o.started && int32(ack-o.next) > 4*maxHeld {
+		return // of no byte of this stream
+	}
 	if !o.haveAck || int32(ack-o.acked) > 0 {
 		o.acked, o.haveAck = ack, true
 	}
 	if len(o.held) > 0 {
 		o.release(at, out)
 	}
+	switch {
+	case !o.started || int32(o.acked-o.next) <= 1 || len(o.held) > 0: // 1: a FIN
+		o.unseen = time.Time{}
+	case o.unseen.IsZero():
+		o.unseen = at
+	}
+}
+
+// passed gives up what the receiver acknowledged and nobody saw, behind which nothing came. It
+// reports whether there was any.
+func (o *order) passed(now time.Time) bool {
+	if o.unseen.IsZero() || now.Sub(o.unseen) < unseenFor {
+		return false
+	}
+	o.unseen = time.Time{}
+	if len(o.held) > 0 || int32(o.acked-o.next) <= 1 {
+		return false
+	}
+	o.next = o.acked
+	return true
 }
 
 // flush hands out all that is held: nothing comes any more.
@@ -107,10 +138,10 @@ func (o *order) release(now time.Time, out func(b []byte, at time.Time, hole boo
 		o.held = slices.Delete(o.held, 0, 1)
 		o.bytes -= len(p.data)
 		if ahead <= 0 {
-			if int(-ahead) >= len(p.data) {
+			if -int(ahead) >= len(p.data) {
 				continue
 			}
-			p.data = p.data[-ahead:]
+			p.data = p.data[-int(ahead):]
 			p.seq = o.next
 		}
 		o.next = p.seq + uint32(len(p.data))

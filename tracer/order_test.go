@@ -101,3 +101,30 @@ func TestOrderIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// TestOrderFarAway: a segment half the sequence space away is neither old nor new, and harms nothing.
+func TestOrderFarAway(t *testing.T) {
+	for _, far := range []uint32{1<<31 - 1, 1 << 31, 1<<31 + 1} {
+		var o order
+		var got []byte
+		out := func(b []byte, _ time.Time, _ bool) { got = append(got, b...) }
+		at := time.Unix(1000, 0)
+		o.syn(99)
+		o.add(100, []byte("a"), at, false, out)
+		o.add(101+far, []byte("stray"), at, false, out)
+		o.ack(101+far, at, out)
+		o.add(101, []byte("b"), at, false, out)
+		if string(got) != "ab" {
+			t.Errorf("%d beyond: %q", far, got)
+		}
+	}
+}
+
+// TestOrderLateSYN: a SYN behind bytes of its own connection begins no other one.
+func TestOrderLateSYN(t *testing.T) {
+	var o order
+	o.add(100, []byte("abc"), time.Unix(1000, 0), false, func([]byte, time.Time, bool) {})
+	if !o.late(99) || o.late(103) || o.late(4_000_000_000) {
+		t.Error("late SYN", o.late(99), o.late(103), o.late(4_000_000_000))
+	}
+}

@@ -60,10 +60,16 @@ func (s *sess) spot(header string) spot {
 func (s *sess) promise(req request, m *rtsp.Message, at time.Time) play {
 	scale, speed := parseScale(req.scale), parseScale(req.speed)
 	asked, said := s.spot(req.span), s.spot(m.Get("Range"))
-	p := play{scale: scale * speed, speed: speed, at: at, first: s.play.at.IsZero()}
+	p := play{scale: scale * speed, speed: speed, at: at, assumed: req.assumed && m.Status() == 0}
+	if p.assumed {
+		p.at = req.at
+	}
+	p.first = s.play.at.IsZero() || s.play.assumed && s.play.first
 	p.sought, p.resumed = asked.start != nil && !p.first, asked.start == nil && !p.first
 	p.lags = !p.first && strings.HasPrefix(m.Get("Server"), "VLC/")
 	switch {
+	case p.assumed:
+		p.vague = time.Second
 	case p.lags:
 		p.vague = 500 * time.Millisecond
 	case p.sought && said.start != nil && (*asked.start-*said.start).Abs() < 100*time.Millisecond:

@@ -99,7 +99,7 @@ func (s *sess) delivered(now time.Time) (npt session.NPT, err time.Duration, src
 		if t.mpegts {
 			npt, err = s.transportStream(t)
 		}
-	case s.heard:
+	case s.heard && !s.unread():
 		npt, err, src = s.play.start, 500*time.Millisecond, session.SourceRTP
 	default:
 		npt, err, src = s.byClock(now)
@@ -113,6 +113,11 @@ func (s *sess) delivered(now time.Time) (npt session.NPT, err time.Duration, src
 // doubted reports whether a restored session plays, and none of its packets has told where.
 func (s *sess) doubted() bool {
 	return s.rec.State == session.Playing && slices.ContainsFunc(s.tracks, func(t *track) bool { return t.read.doubted })
+}
+
+// unread reports whether packets came that tell nothing: no description names their clock rate.
+func (s *sess) unread() bool {
+	return slices.ContainsFunc(s.tracks, func(t *track) bool { return t.rate == 0 && !t.last.IsZero() })
 }
 
 // transportStream reads the position from PTS; without any, RTP time is good for ±3 s only.
