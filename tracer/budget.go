@@ -6,6 +6,7 @@ import "scas/bpf"
 // of segments that came early, in bytes.
 const (
 	maxKept    = 512 << 20
+	keptParts  = 16      // one terminal's may be such a part
 	smallShare = 8 << 10 // a connection that keeps no more loses nothing
 )
 
@@ -14,11 +15,11 @@ func (c *conn) kept() int {
 	return cap(c.toServer.buf) + c.toServer.order.bytes + cap(c.toViewer.buf) + c.toViewer.order.bytes
 }
 
-// account notes what a connection keeps. Where all keep too much, it loses its unread bytes and is
-// read on from its next unit.
+// account notes what a connection keeps. Where all keep too much, or all of its terminal, it loses its
+// unread bytes and is read on from its next unit.
 func (d *Decoder) account(c *conn) {
 	d.charge(c, c.kept())
-	if d.kept <= d.mostKept || c.charged <= smallShare {
+	if d.kept <= d.mostKept && d.holds(c.flow.Terminal.Addr()).kept <= d.mostKept/keptParts || c.charged <= smallShare {
 		return
 	}
 	for _, dir := range []bpf.Dir{bpf.ToServer, bpf.ToTerminal} {
@@ -32,6 +33,10 @@ func (d *Decoder) account(c *conn) {
 
 // charge sets what a connection counts for.
 func (d *Decoder) charge(c *conn, bytes int) {
+	if bytes == c.charged {
+		return
+	}
 	d.kept += bytes - c.charged
+	d.holds(c.flow.Terminal.Addr()).kept += bytes - c.charged
 	c.charged = bytes
 }

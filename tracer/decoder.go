@@ -32,6 +32,8 @@ type Config struct {
 	// NoRTP ignores all media, as if it were encrypted: positions come from the clock.
 	NoRTP    bool
 	Profiles []Profile // default DefaultProfiles()
+	// IPv6Prefix is the length that makes two IPv6 addresses one terminal; default 64.
+	IPv6Prefix int
 	// Name gives a terminal's name and its user's address of record; either may be empty.
 	Name func(netip.Addr) (name, aor string)
 }
@@ -59,6 +61,7 @@ type Sink interface {
 // Stats counts what a Decoder saw.
 type Stats struct {
 	Sessions, Packets, Bytes, RTPPackets, RTCPPackets, Undecoded, Gaps, Refused uint64
+	OverShare                                                                   uint64 // of them and others: too much for one terminal
 	MediaPackets                                                                uint64 // of MMS
 }
 
@@ -87,6 +90,8 @@ type Decoder struct {
 	media     map[bpf.Flow]mediaFlow // UDP, RTP and RTCP
 	learning  map[bpf.Flow]mediaFlow // the same with server port 0: not known yet
 	contents  map[contentKey]*content
+	holdings  map[netip.Addr]*holding // by the address that stands for the terminal's
+	waiting   []*sess                 // whose change is told with the next Tick
 	protocols []protocol
 	ids       uint64
 	turns     uint64 // requests of MMSH so far
@@ -107,6 +112,9 @@ func NewDecoder(cfg Config, sink Sink) *Decoder {
 	if cfg.Prefix == "" {
 		cfg.Prefix = "s"
 	}
+	if cfg.IPv6Prefix == 0 {
+		cfg.IPv6Prefix = 64
+	}
 	if len(cfg.Profiles) == 0 {
 		cfg.Profiles = DefaultProfiles()
 	}
@@ -121,6 +129,7 @@ func NewDecoder(cfg Config, sink Sink) *Decoder {
 		media:     map[bpf.Flow]mediaFlow{},
 		learning:  map[bpf.Flow]mediaFlow{},
 		contents:  map[contentKey]*content{},
+		holdings:  map[netip.Addr]*holding{},
 		protocols: protocols(),
 		mostKept:  maxKept,
 	}
@@ -219,6 +228,7 @@ func (d *Decoder) finish(at time.Time) {
 			d.end(s, at)
 		}
 	}
+	d.tellLate(at)
 }
 
 // inOrder returns the sessions that are not over, as they opened.
@@ -260,10 +270,11 @@ func (d *Decoder) conn(f bpf.Flow, at time.Time, fresh bool) *conn {
 	if ok {
 		d.forget(c, at)
 	}
-	if len(d.conns) >= maxConns {
-		d.stats.Refused++
+	h := d.holds(f.Terminal.Addr())
+	if !d.roomFor(len(d.conns), maxConns, h.conns, shareConns) {
 		return nil
 	}
+	h.conns++
 	c = &conn{flow: f, touched: at}
 	d.conns[f] = c
 	return c
@@ -286,7 +297,10 @@ func (d *Decoder) forget(c *conn, at time.Time) {
 		c.talk.forgotten(at)
 	}
 	d.charge(c, 0)
-	delete(d.conns, c.flow)
+	if d.conns[c.flow] == c {
+		d.holds(c.flow.Terminal.Addr()).conns--
+		delete(d.conns, c.flow)
+	}
 }
 
 func (d *Decoder) notOurs(c *conn) {
@@ -298,9 +312,6 @@ func (d *Decoder) newID() (string, uint64) {
 	d.ids++
 	return fmt.Sprintf("%s%d", d.cfg.Prefix, d.ids), d.ids
 }
-
-// changed reports a session.
-func (d *Decoder) changed(s *sess, at time.Time) { d.sink.Session(s.record(at)) }
 
 // end ends a session and stops watching its media.
 func (d *Decoder) end(s *sess, at time.Time) {
@@ -317,7 +328,7 @@ func (d *Decoder) end(s *sess, at time.Time) {
 	for _, t := range s.tracks {
 		d.unwatch(t)
 	}
-	delete(d.sessions, s.key)
+	d.leave(s)
 	d.changed(s, at)
 }
 
@@ -327,6 +338,7 @@ func (d *Decoder) Tick(now time.Time) {
 		return
 	}
 	d.swept = now
+	d.tellLate(now)
 	for _, s := range d.sessions {
 		if !s.dormant.IsZero() {
 			if now.Sub(s.dormant) > dormantFor {
@@ -349,6 +361,7 @@ func (d *Decoder) Tick(now time.Time) {
 			d.forget(c, now)
 		}
 	}
+	d.forgetHoldings(now)
 }
 
 // Forget drops an ended session; its id is not used again.

@@ -155,10 +155,7 @@ func (d *Decoder) described(c *conn, req request, m *rtsp.Message, at time.Time)
 		x.raw = sdp.Range.String()
 	}
 	c.content = x
-	if len(d.contents) >= maxContents {
-		clear(d.contents)
-	}
-	d.contents[contentKey{c.flow.Terminal.Addr(), strings.TrimSuffix(x.url, "/")}] = x
+	d.keepContent(contentKey{c.flow.Terminal.Addr(), strings.TrimSuffix(x.url, "/")}, x)
 }
 
 // contentOf finds the description a SETUP belongs to: that of its connection, or of an
@@ -206,8 +203,11 @@ func (d *Decoder) setUp(c *conn, s *sess, req request, m *rtsp.Message, at time.
 // open makes the session of a first SETUP reply.
 func (d *Decoder) open(c *conn, req request, m *rtsp.Message, at time.Time) *sess {
 	h, err := rtsp.ParseSession(m.Get("Session"))
-	if err != nil || h.ID == "" || len(d.sessions) >= maxSessions {
+	if err != nil || h.ID == "" {
 		d.stats.Refused++
+		return nil
+	}
+	if !d.roomForSession(c.flow.Terminal.Addr()) {
 		return nil
 	}
 	s := d.fresh(c, at)
@@ -219,7 +219,7 @@ func (d *Decoder) open(c *conn, req request, m *rtsp.Message, at time.Time) *ses
 	}
 	s.describe(x)
 	s.profile = profileOf(d.cfg.Profiles, c.userAgent)
-	d.sessions[s.key] = s
+	d.enter(s)
 	return s
 }
 

@@ -12,7 +12,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,8 +58,9 @@ type Live struct {
 }
 
 type ended struct {
-	id string
-	at time.Time
+	id       string
+	at       time.Time
+	terminal netip.Addr // the address that stands for its terminal's
 }
 
 // NewLive returns a source that reads k and keeps table up to date.
@@ -112,6 +115,24 @@ func (l *Live) bury(now time.Time) {
 		l.d.Forget(l.ended[0].id)
 		l.ended = l.ended[1:]
 	}
+}
+
+// keepEnded shows a session that is over a while longer. A terminal with too many of them loses its
+// oldest one.
+func (l *Live) keepEnded(r session.Record) {
+	x := ended{r.ID, r.Updated, l.d.maskAddr(r.Terminal.IP)}
+	oldest, n := 0, 0
+	for i, y := range slices.Backward(l.ended) {
+		if y.terminal == x.terminal {
+			oldest, n = i, n+1
+		}
+	}
+	if n >= shareEnded {
+		l.table.Forget(l.ended[oldest].id)
+		l.d.Forget(l.ended[oldest].id)
+		l.ended = slices.Delete(l.ended, oldest, oldest+1)
+	}
+	l.ended = append(l.ended, x)
 }
 
 func (l *Live) event(ev *bpf.Event) {
@@ -238,7 +259,7 @@ func (l *Live) Stats() map[string]uint64 {
 	s := l.d.Stats()
 	return map[string]uint64{
 		"sessions": s.Sessions, "rtp_packets": s.RTPPackets, "rtcp_packets": s.RTCPPackets, "media_packets": s.MediaPackets,
-		"undecoded": s.Undecoded, "gaps": s.Gaps, "refused": s.Refused, "kernel_errors": l.failed,
+		"undecoded": s.Undecoded, "gaps": s.Gaps, "refused": s.Refused, "over_share": s.OverShare, "kernel_errors": l.failed,
 		"connections": uint64(len(l.d.conns)),
 	}
 }
@@ -257,7 +278,7 @@ type liveSink struct{ l *Live }
 func (s liveSink) Session(r session.Record) {
 	s.l.table.Put(r)
 	if r.State == session.Ended {
-		s.l.ended = append(s.l.ended, ended{r.ID, r.Updated})
+		s.l.keepEnded(r)
 	}
 }
 

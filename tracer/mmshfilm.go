@@ -25,8 +25,7 @@ func (x *mmshDialogue) named(req mms.Head) *sess {
 // opened opens the session of a first Describe or Play.
 func (x *mmshDialogue) opened(req mms.Head, at time.Time) *sess {
 	d, c := x.d, x.c
-	if len(d.sessions) >= maxSessions {
-		d.stats.Refused++
+	if !d.roomForSession(c.flow.Terminal.Addr()) {
 		return nil
 	}
 	c.userAgent = clip(req.Get("User-Agent"), maxName)
@@ -42,7 +41,7 @@ func (x *mmshDialogue) opened(req mms.Head, at time.Time) *sess {
 	where := mms.URL("mmsh", hostURL(clip(req.Get("Host"), maxName), c.flow.Server, 80), target)
 	s.rec.URL, s.base = session.Ptr(where), where
 	s.profile = profileOf(d.cfg.Profiles, c.userAgent)
-	d.sessions[s.key] = s
+	d.enter(s)
 	return s
 }
 

@@ -226,8 +226,7 @@ func (x *mmstDialogue) reply(m mms.Message, at time.Time) {
 func (x *mmstDialogue) opened(at time.Time) {
 	x.end(at)
 	d, c := x.d, x.c
-	if len(d.sessions) >= maxSessions {
-		d.stats.Refused++
+	if !d.roomForSession(c.flow.Terminal.Addr()) {
 		return
 	}
 	s := d.fresh(c, at)
@@ -246,7 +245,7 @@ func (x *mmstDialogue) opened(at time.Time) {
 		s.rec.Duration, s.end = session.Ptr(v), session.NPTSeconds(v)
 	}
 	s.profile = profileOf(d.cfg.Profiles, c.userAgent)
-	d.sessions[s.key] = s
+	d.enter(s)
 	x.s = s
 	d.changed(s, at)
 }

@@ -143,7 +143,7 @@ func (d *Decoder) restore(x saved, at time.Time) {
 		s.tracks = append(s.tracks, t)
 		d.rewatch(s, t, y)
 	}
-	d.sessions[s.key] = s
+	d.enter(s)
 	d.byID[s.rec.ID] = s
 }
 
@@ -199,7 +199,7 @@ func (d *Decoder) drop(s *sess) {
 	for _, t := range s.tracks {
 		d.unwatch(t)
 	}
-	delete(d.sessions, s.key)
+	d.leave(s)
 	delete(d.byID, s.rec.ID)
 }
 

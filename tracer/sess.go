@@ -60,6 +60,8 @@ type sess struct {
 	touched time.Time // newest packet or message of the session
 	dormant time.Time // restored then, and nothing was seen of it since; zero: alive
 	since   time.Time // first media since PLAY
+	late    bool      // a change of it is not told yet
+	told    bool      // it was ever
 }
 
 // reference returns the track the position is read from: video before audio, and one that

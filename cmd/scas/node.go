@@ -113,6 +113,7 @@ func (n *node) openTracer() error {
 	}
 	n.live = tracer.NewLive(tracer.Config{
 		Gateway: n.cfg.Node, Prefix: idPrefix(n.cfg.Node, n.now()), Services: n.cfg.services(), Name: n.directory.name,
+		IPv6Prefix: n.cfg.Gateway.IPv6Prefix,
 	}, kernel, n.table, n.log)
 	if n.cfg.State.Dir == "" {
 		return nil
