@@ -49,10 +49,12 @@ func (m *realMove) settle() float64 {
 // repeated is how many seconds of film the viewer saw twice; negative when some were missed.
 func (m *realMove) repeated() float64 { return m.left.Pos - m.first.Pos + 1.0/peers.Rate }
 
-// TestRealMoves moves a film between players and from a server that know nothing of scas.
-func TestRealMoves(t *testing.T) {
-	film := realSite(t)
-	moves := []*realMove{
+// realMoves are six moves, or all there are.
+func realMoves(matrix bool) []*realMove {
+	if matrix {
+		return realMatrix()
+	}
+	return []*realMove{
 		{origin: peers.FFplay, from: peers.UDP, target: peers.Gst, to: peers.UDP, steer: "transfer"},
 		{origin: peers.MPlayer, from: peers.UDP, target: peers.FFmpeg, to: peers.UDP, steer: "transfer"},
 		{origin: peers.Gst, from: peers.UDP, target: peers.MPV, to: peers.TCP, steer: "transfer"},
@@ -60,6 +62,30 @@ func TestRealMoves(t *testing.T) {
 		{origin: peers.Gst, from: peers.TCP, target: peers.MPV, to: peers.UDP, steer: "always"},
 		{origin: peers.FFplay, from: peers.TCP, target: peers.Gst, to: peers.TCP, steer: "transfer"},
 	}
+}
+
+// realMatrix has every player as origin and as target, over both transports, watched and steered.
+func realMatrix() (moves []*realMove) {
+	transports := []string{peers.UDP, peers.TCP}
+	for i, origin := range peers.Kinds() {
+		for j, target := range peers.Kinds() {
+			for k := range 4 {
+				m := &realMove{origin: origin, from: transports[k&1], target: target, to: transports[k>>1], steer: "transfer"}
+				if (i+j+k)%5 == 0 {
+					m.steer = "always"
+				}
+				moves = append(moves, m)
+			}
+		}
+	}
+	return moves
+}
+
+// TestRealMoves moves a film between players and from a server that know nothing of scas: all there
+// is to move with SCAS_MATRIX=1.
+func TestRealMoves(t *testing.T) {
+	film := realSite(t)
+	moves := realMoves(os.Getenv("SCAS_MATRIX") == "1")
 	t.Run("move", func(t *testing.T) {
 		for _, m := range moves {
 			t.Run(fmt.Sprintf("%s-%s-%s-%s", m.origin, m.from, m.target, m.to), func(t *testing.T) {
