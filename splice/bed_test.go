@@ -333,14 +333,21 @@ func (b *bed) connect(from string) (terminal, server *net.TCPConn, f bpf.Flow) {
 
 func (b *bed) dial(from string) *net.TCPConn {
 	b.t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
-	c, err := d.Dial("tcp4", b.front.Addr().String())
+	c, err := b.tryDial(from)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(patience))
 	b.t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
+	return c
+}
+
+func (b *bed) tryDial(from string) (*net.TCPConn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
+	c, err := d.Dial("tcp4", b.front.Addr().String())
+	if err != nil {
+		return nil, err
+	}
+	return c.(*net.TCPConn), c.SetDeadline(time.Now().Add(patience))
 }
 
 func (b *bed) accepted() *net.TCPConn {
@@ -404,10 +411,4 @@ func (b *bed) balance() {
 	if in != out {
 		b.t.Errorf("bytes in %d, out %d: %v", in, out, m)
 	}
-}
-
-// netDial opens a connection of the tv that may be refused.
-func netDial(b *bed) (net.Conn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(tv)}, Timeout: patience}
-	return d.Dial("tcp4", b.front.Addr().String())
 }

@@ -20,8 +20,9 @@ const (
 	cleanCut    = 2 * time.Second        // media of a session that is gone: for what is on its way
 	tellFirst   = 150 * time.Millisecond // for a server to stop by itself: gst, live555 and VLC take 0.4 to 21 ms
 	finWait     = 2 * time.Second        // for both sides to answer our FIN
-	finRounds   = 6                      // a forged FIN may be lost, or lie before the end of what the player has
-	finGap      = 50 * time.Millisecond  // between two rounds; a delayed acknowledgement takes 40 ms
+	finRounds   = 9                      // a forged FIN may be lost, lie before the end of what the player has, or find its window shut
+	finGap      = 50 * time.Millisecond  // after the first round, twice as long after each; a delayed acknowledgement takes 40 ms
+	finGapMost  = 800 * time.Millisecond // all rounds take 4.75 s
 	ephemeral   = 32768                  // first port of a connection of ours in the terminal's name
 	ephemeralTo = 60999
 )
@@ -122,22 +123,22 @@ func (x *ender) cutFlow(p bpf.Proto, f bpf.Flow, d bpf.CutDir, long time.Duratio
 	}
 }
 
-// playerEnds gives the player the time to show what it has and to hang up by itself. It
-// reports whether the player sent its own TEARDOWN.
+// playerEnds gives the player the time to show what it has and to hang up by itself. It reports
+// whether it did, with a TEARDOWN that the server answered: one that is in a hurry closes its
+// connection without (GStreamer after 100 ms), and its server would send on.
 func (x *ender) playerEnds() (torn bool) {
-	x.wait(max(x.d.Depth+time.Second, x.s.cfg.Drain), func() bool {
-		d, ended := x.s.sessionEnded(x.id, x.s.now())
-		// A session that is over already was torn down if the player said anything since.
-		torn = d.Terminated && (!ended || d.LastCSeq > x.d.LastCSeq)
-		return torn || ended
-	})
-	if torn {
-		x.wait(answerWait, func() bool {
-			_, ended := x.s.sessionEnded(x.id, x.s.now())
-			return ended
-		})
+	ended := false
+	look := func() bool {
+		var d tracer.Detail
+		d, ended = x.s.sessionEnded(x.id, x.s.now())
+		torn = d.Teardown
+		return ended
 	}
-	return torn
+	x.wait(max(x.d.Depth+time.Second, x.s.cfg.Drain), func() bool { return look() || torn })
+	if torn {
+		x.wait(answerWait, look)
+	}
+	return torn && ended
 }
 
 // wait polls until done, or d has passed, or the daemon ends.
@@ -174,8 +175,10 @@ func (x *ender) closeFlow() {
 
 // finPlayer sends the player of a connection that is cut a FIN until it takes it. What came last
 // before the cut may not have been acknowledged yet: the first FIN lies before its end then, and
-// the player answers with what it has (RFC 9293 §3.10.7.4).
+// the player answers with what it has (RFC 9293 §3.10.7.4). One whose window is shut, since a server
+// sends faster than it plays, takes the FIN once it has read on.
 func (x *ender) finPlayer(f bpf.Flow) {
+	gap := finGap
 	for range finRounds {
 		st, ok := x.s.k.TCPStats(f)
 		if !ok || closed(st) {
@@ -184,7 +187,7 @@ func (x *ender) finPlayer(f bpf.Flow) {
 		fin := finToTerminal(f, st, x.s.now())
 		x.forge(fin)
 		taken := false
-		x.wait(finGap, func() bool {
+		x.wait(gap, func() bool {
 			st, ok = x.s.k.TCPStats(f)
 			taken = !ok || closed(st) || st.ToServer.NewestAck == fin.seq+1
 			return taken
@@ -192,6 +195,7 @@ func (x *ender) finPlayer(f bpf.Flow) {
 		if taken || x.ctx.Err() != nil {
 			return
 		}
+		gap = min(2*gap, finGapMost)
 	}
 }
 

@@ -59,7 +59,7 @@ func TestTransferEnds(t *testing.T) {
 		}, session.Failed, session.TargetLeft},
 		{"server down for the target", session.Order{}, nil, func(b *bed, x session.Transfer) {
 			b.back.Close()
-			if c, err := netDial(b); err == nil {
+			if c, err := b.tryDial(tv); err == nil {
 				io.Copy(io.Discard, c)
 				c.Close()
 			}

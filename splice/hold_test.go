@@ -179,8 +179,9 @@ func TestEndOfSteeredOrigin(t *testing.T) {
 			if hangsUp {
 				send(t, ot, "TEARDOWN rtsp://h/film RTSP/1.0\r\nCSeq: 71\r\n\r\n")
 				until(t, os)
-				b.tr.set("s1", func(d *tracer.Detail) { d.Terminated, d.LastCSeq = true, 71 })
+				b.tr.set("s1", func(d *tracer.Detail) { d.Teardown, d.Terminated = true, true })
 				send(t, os, "RTSP/1.0 200 OK\r\nCSeq: 71\r\n\r\n")
+				b.tr.set("s1", func(d *tracer.Detail) { d.Record.State = session.Ended })
 				expect(t, ot, "RTSP/1.0 200 OK\r\nCSeq: 71\r\n\r\n")
 			} else {
 				got := until(t, os)

@@ -55,7 +55,8 @@ func (x *ender) closeControl() {
 
 // watchedTCP: no BYE can be put into a stream that is not ours. The server is told first: it
 // stops within milliseconds, at the end of a frame, and the player gets all of that before the
-// FIN. A server that takes longer is cut off.
+// FIN. A server that takes longer is cut off. The FIN follows at once: it is all that tells the
+// player, which shows what it has and ends, where silence would have it wait for more.
 //
 // With another film on the connection nothing is cut: the server alone can end the one of the two.
 func (x *ender) watchedTCP() {
@@ -70,7 +71,6 @@ func (x *ender) watchedTCP() {
 	x.teardown()
 	late.Stop()
 	cut()
-	x.playerEnds()
 	x.closeControl()
 }
 

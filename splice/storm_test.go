@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/netip"
 	"sync"
 	"testing"
@@ -90,7 +89,7 @@ func (b *bed) disturb(r *rand.Rand, ids *sync.Map) {
 
 // visit is a player of the tv: it opens the film, and leaves in one way or another.
 func (b *bed) visit(r *rand.Rand) {
-	c, err := netDial(b)
+	c, err := b.tryDial(tv)
 	if err != nil {
 		return // the daemon has ended
 	}
@@ -113,7 +112,7 @@ func (b *bed) visit(r *rand.Rand) {
 		}
 	}
 	if r.IntN(2) == 0 {
-		c.(*net.TCPConn).SetLinger(0)
+		c.SetLinger(0)
 	}
 }
 

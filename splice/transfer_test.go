@@ -300,10 +300,39 @@ func TestPlayerHangsUp(t *testing.T) {
 	})
 	b.await(x.ID, session.Committed, "")
 	eventually(t, "bye", func() bool { return b.s.Stats()["byes_sent"] == 6 })
-	b.tr.set("s1", func(d *tracer.Detail) { d.Terminated, d.LastCSeq = true, 9 })
+	b.tr.set("s1", func(d *tracer.Detail) { d.Teardown, d.Terminated = true, true })
 	b.tr.set("s1", func(d *tracer.Detail) { d.Record.State = session.Ended })
 	b.await(x.ID, session.Done, "")
 	if n := b.s.Stats()["teardowns_sent"]; n != 0 {
 		t.Errorf("%d teardowns of ours", n)
+	}
+}
+
+// A player that closes its connection has not told the server, whatever it asked for last; one that
+// got no answer has perhaps not either.
+func TestPlayerLeavesServerSending(t *testing.T) {
+	for name, leave := range map[string]func(*tracer.Detail){
+		"PAUSE, then FIN":     func(d *tracer.Detail) { d.LastCSeq, d.Terminated, d.Record.State = 9, true, session.Ended },
+		"TEARDOWN, no answer": func(d *tracer.Detail) { d.LastCSeq, d.Teardown, d.Terminated = 9, true, true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cfg := quietConfig()
+			cfg.Drain = time.Minute
+			b := newBed(t, cfg)
+			b.origin()
+			x := b.move(session.Order{})
+			b.attach(x, "t1")
+			b.mediaRuns("t1")
+			b.await(x.ID, session.Committed, "")
+			eventually(t, "bye", func() bool { return b.s.Stats()["byes_sent"] == 6 })
+			b.tr.set("s1", leave)
+			down := b.accepted()
+			if got := until(t, down); !strings.HasPrefix(got, "TEARDOWN "+b.url()) {
+				t.Errorf("got %q", got)
+			}
+			send(t, down, "RTSP/1.0 200 OK\r\nCSeq: 8\r\n\r\n")
+			b.await(x.ID, session.Done, "")
+		})
 	}
 }

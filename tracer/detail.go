@@ -27,7 +27,8 @@ type Detail struct {
 	LastMedia   time.Time
 	Receipt     time.Time // newest receiver report of the terminal that names one of the sources
 	Unreachable time.Time // newest word of the terminal that media over UDP do not reach it; zero: none
-	Terminated  bool      // the player sent TEARDOWN, or the session is over
+	Teardown    bool      // the player sent TEARDOWN
+	Terminated  bool      // it did, or the session is over
 	MMS         *MMSDetail
 }
 
@@ -229,7 +230,7 @@ func (s *sess) detail(now time.Time) Detail {
 		ContentURL: deref(s.rec.URL), Scale: s.scale, SDPRange: s.sdpRaw, Timeout: s.timeout, LastCSeq: s.cseq,
 		Depth: s.profile.depth(s.live, s.sought), FirstMedia: s.since, Receipt: s.receipt,
 		Unreachable: s.refused,
-		Terminated: s.stopped || s.rec.State == session.Ended,
+		Teardown: s.stopped, Terminated: s.stopped || s.rec.State == session.Ended,
 	}
 	if s.film != nil {
 		x.MMS, x.LastMedia, x.Depth = s.film.detail(s), s.film.newest(), s.lag()

@@ -49,7 +49,7 @@ type sess struct {
 	paused  time.Time
 	halt    session.NPT // npt of the pause
 	halted  bool
-	stopped bool // TEARDOWN was answered, or the connection closed by the terminal
+	stopped bool // TEARDOWN was sent by the terminal
 	serving bool // the server closed the control connection; media may go on
 	receipt time.Time
 	refused time.Time // newest ICMP by which the terminal refused media
