@@ -60,7 +60,7 @@ cover: ## coverage of the unit tests
 fuzz: ## every fuzz target, one a core: those of RTSP's grammar for FUZZTIME (30s), the others for 6s
 	@grep -rE '^func Fuzz' --include='*_test.go' . | sed -E 's,^(.*)/[^/]*:func (Fuzz[A-Za-z0-9]*).*,\1 \2,' | sort | \
 	  xargs -P "$$(nproc)" -L 1 sh -c 'case $$0 in ./tracer/rtsp) t=$(FUZZTIME);; *) t=6s;; esac; \
-	  out=$$($(GO) test -run "^$$" -fuzz "^$$1\$$" -fuzztime $$t -parallel 1 $$0 2>&1); \
+	  out=$$($(GO) test -run "^$$" -fuzz "^$$1\$$" -fuzztime $$t -fuzzminimizetime 10x -parallel 1 $$0 2>&1); \
 	  r=$$?; case "$$out" in *"Failing input"*|*panic*) ;; *"context deadline exceeded"*) r=0;; esac; echo "== $$0 $$1"; echo "$$out" | tail -n 3; if [ $$r != 0 ]; then echo "$$out"; exit 255; fi'
 
 test-kernels: deps ## the datapath's tests on Debian's kernel 6.1, in qemu
