@@ -3,6 +3,7 @@ package bpf
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -27,6 +28,8 @@ type reaper struct {
 	count  uint64                 // records of the last full round
 	of     map[scasAddrKey]uint32 // those of each terminal in the round under way
 	had    map[scasAddrKey]uint32 // and in the last one
+
+	unanswered uint64 // of the counter, when it was last told
 }
 
 func newReaper() *reaper {
@@ -49,6 +52,11 @@ func (g *Gateway) reapLoop(ctx context.Context) {
 		case now := <-tick.C:
 			if err := g.reap(r, now); err != nil {
 				g.log.Warn("reap kernel records", "err", err)
+			}
+			if n := g.counter("steer_unanswered"); n > r.unanswered {
+				r.unanswered = n
+				g.log.Warn("nothing answers the connections that are steered: let the packet filter's input chain accept packets with this mark",
+					"mark", fmt.Sprintf("%#x", g.cfg.Mark))
 			}
 		}
 	}

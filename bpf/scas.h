@@ -85,6 +85,7 @@ enum note {
 	NOTE_STEER_LOCAL,       /* for this router itself */
 	NOTE_STEER_NO_LISTENER,
 	NOTE_STEER_ASSIGN_FAILED,
+	NOTE_STEER_UNANSWERED, /* SYN passed on: ours came to nothing, a packet filter drops them */
 	NOTE_RECORD_BUSY, /* a record held by another processor for too long: packet not accounted */
 	NOTES,
 };

@@ -231,8 +231,9 @@ const (
 	scasNoteNOTE_STEER_LOCAL         scasNote = 33
 	scasNoteNOTE_STEER_NO_LISTENER   scasNote = 34
 	scasNoteNOTE_STEER_ASSIGN_FAILED scasNote = 35
-	scasNoteNOTE_RECORD_BUSY         scasNote = 36
-	scasNoteNOTES                    scasNote = 37
+	scasNoteNOTE_STEER_UNANSWERED    scasNote = 36
+	scasNoteNOTE_RECORD_BUSY         scasNote = 37
+	scasNoteNOTES                    scasNote = 38
 )
 
 type scasOp uint32

@@ -2,6 +2,7 @@ package bpf
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf/btf"
@@ -46,6 +47,17 @@ func enumNames(types *btf.Spec, enum string) ([]string, error) {
 		names = append(names, strings.TrimPrefix(strings.ToLower(v.Name), enum+"_"))
 	}
 	return names, nil
+}
+
+// counter returns one of the counters that Stats returns.
+func (g *Gateway) counter(name string) (sum uint64) {
+	var perCPU []uint64
+	if i := slices.Index(g.names, name); i >= 0 && g.kernel.m("counters").Lookup(uint32(i), &perCPU) == nil {
+		for _, n := range perCPU {
+			sum += n
+		}
+	}
+	return sum
 }
 
 // Stats returns all counters of the kernel half. Each packet of a hook is in exactly one counter

@@ -88,13 +88,22 @@ INLINE bool is_local(struct __sk_buff *skb, const struct packet *p)
 	return bpf_fib_lookup(skb, &fib, sizeof(fib), 0) == BPF_FIB_LKUP_RET_NOT_FWDED;
 }
 
+/* SYNs of a connection that the listener gets until one is passed on: a packet filter of the router
+ * drops what is for the router, and the terminal is not to wait for ever. */
+#define STEER_TRIES 2
+
 /* A new connection of an armed terminal: to the listener, with a record first. */
 INLINE int steer_syn(struct __sk_buff *skb, const struct packet *p, const struct flow_key *k, struct tcp_flow *f,
 		     __u64 now)
 {
+	__u64 tries = is_new(f, p) || !(f->flags & FLOW_STEERED) ? 0 : f->up.packets;
 
 	if (is_local(skb, p)) {
 		note(NOTE_STEER_LOCAL);
+		return OUTCOMES;
+	}
+	if (tries >= STEER_TRIES) {
+		note(NOTE_STEER_UNANSWERED);
 		return OUTCOMES;
 	}
 	f = flow_create(k, f, FLOW_STEERED | FLOW_SYN, service_of(k->server_port), now);
@@ -102,6 +111,7 @@ INLINE int steer_syn(struct __sk_buff *skb, const struct packet *p, const struct
 		return OUTCOMES;
 	f->up.isn = p->seq;
 	f->up.flags = DIR_SYN;
+	f->up.packets = tries + 1;
 	if (!hand_to_listener(skb, p)) {
 		flow_delete(k);
 		return OUTCOMES;

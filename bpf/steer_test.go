@@ -188,6 +188,27 @@ func TestSteerWaiting(t *testing.T) {
 	}
 }
 
+// TestSteerUnanswered: where nothing answers what is steered, as where a packet filter of the router
+// drops it, the terminal reaches the server by itself.
+func TestSteerUnanswered(t *testing.T) {
+	l := newLab(t)
+	l.gw.sysctl("net/core/somaxconn", "0")
+	g := l.open(l.config())
+	l.listener(g, 0)
+	must(t, g.Subscribe(netip.MustParseAddr(ueIP[0])))
+	must(t, g.Arm(netip.MustParseAddr(ueIP[0])))
+	_, err := l.ue.dial("", msIP[0]+":8554") // fills the queue: the next one is dropped
+	must(t, err)
+	ue, ms, f := l.connect(0, 8554)
+	echo(t, ue, ms)
+	if s, ok := g.TCPStats(f); !ok || s.Steered || !s.SynSeen {
+		t.Errorf("record %+v, %v", s, ok)
+	}
+	if s := g.Stats(); s["steer_unanswered"] != 1 || s["steer_new"] != 3 {
+		t.Errorf("counters %s", nonZero(s))
+	}
+}
+
 // TestNoListener: an armed terminal plays untouched when there is nobody to steer to.
 func TestNoListener(t *testing.T) {
 	l := newLab(t)
