@@ -100,7 +100,10 @@ func orderTransfer(e *env, f *transferFlags, id string) error {
 		err = showTransfer(e.stdout, e.now(), t)
 	}
 	if err == nil && t.State != session.Done {
-		return fmt.Errorf("the transfer ended %s", transferState(t))
+		err = fmt.Errorf("the transfer ended %s", transferState(t))
+		if text := why(t); text != "" {
+			err = fmt.Errorf("%w: %s", err, text)
+		}
 	}
 	return err
 }

@@ -51,13 +51,18 @@ func newTransfers(e *env) *cobra.Command {
 }
 
 func showTransfer(w io.Writer, now time.Time, t session.Transfer) error {
-	return writeFields(w,
+	fields := []string{
 		"transfer", t.ID, "session", t.Session, "user", user(t.AoR), "from", terminal(t.From), "to", terminal(t.To),
-		"asked by", string(t.Trigger), "state", transferState(t), "URL", t.URL,
-		"position asked for", playTime(t.Position), "position given", playTime(t.StartedAt), "seen twice", seconds(t.Repeated),
-		"silence", seconds(t.Silence), "origin has data left", yesNo(t.OriginBuffered),
+		"asked by", string(t.Trigger), "state", transferState(t),
+	}
+	if text := why(t); text != "" {
+		fields = append(fields, "why", text)
+	}
+	return writeFields(w, append(fields,
+		"URL", t.URL, "position asked for", playTime(t.Position), "position given", playTime(t.StartedAt),
+		"seen twice", seconds(t.Repeated), "silence", seconds(t.Silence), "origin has data left", yesNo(t.OriginBuffered),
 		"offered", clockTime(now, t.Times.Offered), "armed", clockTime(now, t.Times.Armed), "attached", clockTime(now, t.Times.Attached),
-		"committed", clockTime(now, t.Times.Committed), "ended", clockTime(now, t.Times.Ended))
+		"committed", clockTime(now, t.Times.Committed), "ended", clockTime(now, t.Times.Ended))...)
 }
 
 // transferState shows the state, and the reason of one that went wrong.
