@@ -99,7 +99,11 @@ func (r *reader) syntax(err error) {
 	var ye yaml.Error
 	if errors.As(err, &ye) && ye.GetToken() != nil && ye.GetToken().Position != nil {
 		pos := ye.GetToken().Position
-		r.add(place{r.source, pos.Line, pos.Column}, "", ye.GetMessage())
+		text := ye.GetMessage()
+		if strings.HasPrefix(text, "found character '\t'") {
+			text = "a tab: YAML is indented by spaces"
+		}
+		r.add(place{r.source, pos.Line, pos.Column}, "", text)
 		return
 	}
 	r.add(place{source: r.source}, "", err.Error())

@@ -77,7 +77,7 @@ func report(e *env, found []finding, watches bool, out output) error {
 		}
 	}
 	if missing > 0 {
-		return fmt.Errorf("%d of %d things that the %s needs are missing", missing, len(found), what)
+		return fmt.Errorf("%s missing that the %s needs", are(missing, "thing"), what)
 	}
 	if !out.json() {
 		fmt.Fprintf(e.stdout, "The %s can run here.\n", what)
@@ -101,11 +101,12 @@ func probeKernel() []finding {
 	found := []finding{}
 	allowed := true
 	for _, p := range bpf.Probe() {
-		x := finding{p.Name, p.Required, p.OK, p.Detail, p.Hint}
+		detail, _, _ := strings.Cut(p.Detail, " (MEMLOCK") // advice of a library to programmers
+		x := finding{p.Name, p.Required, p.OK, detail, p.Hint}
 		if p.Name == "privileges" {
 			allowed = p.OK
 		} else if !allowed && !p.OK && strings.Contains(p.Detail, syscall.EPERM.Error()) {
-			x.Required, x.Hint = false, "can be told once the privileges are there"
+			x.Required, x.Detail, x.Hint = false, "not known: trying it needs the privileges", ""
 		}
 		found = append(found, x)
 	}

@@ -111,6 +111,14 @@ func orNone(s *string) string {
 // user shows an address of record without its scheme.
 func user(aor *string) string { return strings.TrimPrefix(orNone(aor), "sip:") }
 
+// are is plural with its verb.
+func are(n int, what string) string {
+	if n == 1 {
+		return "1 " + what + " is"
+	}
+	return fmt.Sprintf("%d %ss are", n, what)
+}
+
 func plural(n uint64, what string) string {
 	if n == 1 {
 		return "1 " + what

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -66,7 +67,12 @@ func trace(e *env, f *traceFlags) error {
 	} else {
 		ctx, _, stop := e.signals()
 		defer stop()
-		stats, err = tracer.Capture(ctx, f.iface, cfg, f.every, p)
+		if !f.out.json() {
+			fmt.Fprintf(e.stderr, "listening on %s until Ctrl-C\n", clean(f.iface))
+		}
+		if stats, err = tracer.Capture(ctx, f.iface, cfg, f.every, p); errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: listening needs root or CAP_NET_RAW", err)
+		}
 	}
 	cut := errors.Is(err, io.ErrUnexpectedEOF) && stats.Packets > 0
 	if err != nil && !cut {
