@@ -2,225 +2,25 @@ package splice
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"scas/bpf"
 	"scas/session"
-	"scas/tracer"
 )
 
 // patience is how long a test waits for what must come; machines are slow at times.
 const patience = 20 * time.Second
-
-// fakeKernel takes orders and answers with what a test put in.
-type fakeKernel struct {
-	mu    sync.Mutex
-	armed map[netip.Addr]bool
-	legs  map[bpf.Flow]bool
-	cuts  []string
-	media map[bpf.Flow]bpf.MediaStats
-	tcp   map[bpf.Flow]bpf.TCPStats
-}
-
-func newFakeKernel() *fakeKernel {
-	return &fakeKernel{
-		armed: map[netip.Addr]bool{}, legs: map[bpf.Flow]bool{},
-		media: map[bpf.Flow]bpf.MediaStats{}, tcp: map[bpf.Flow]bpf.TCPStats{},
-	}
-}
-
-func (k *fakeKernel) do(fn func()) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	fn()
-	return nil
-}
-
-func (k *fakeKernel) Arm(a netip.Addr) error                { return k.do(func() { k.armed[a] = true }) }
-func (k *fakeKernel) Disarm(a netip.Addr) error             { return k.do(func() { delete(k.armed, a) }) }
-func (k *fakeKernel) AddLeg(f bpf.Flow) error               { return k.do(func() { k.legs[f] = true }) }
-func (k *fakeKernel) RemoveLeg(f bpf.Flow) error            { return k.do(func() { delete(k.legs, f) }) }
-func (k *fakeKernel) setMedia(f bpf.Flow, m bpf.MediaStats) { k.do(func() { k.media[f] = m }) }
-
-func (k *fakeKernel) CutFlow(p bpf.Proto, f bpf.Flow, d bpf.CutDir, long time.Duration) error {
-	return k.do(func() { k.cuts = append(k.cuts, fmt.Sprintf("%v %v %d", p, f, d)) })
-}
-
-func (k *fakeKernel) TrimCut(p bpf.Proto, f bpf.Flow, long time.Duration) error {
-	return k.do(func() { k.cuts = append(k.cuts, fmt.Sprintf("trim %v %v", p, f)) })
-}
-func (k *fakeKernel) Copy(bpf.Flow) error { return nil }
-
-// takesFIN notes what a player answers to a forged FIN, when it has the server's bytes up to has.
-func (k *fakeKernel) takesFIN(s segment, has uint32) {
-	f := bpf.Flow{Terminal: s.to, Server: s.from}
-	k.do(func() {
-		st, ok := k.tcp[f]
-		if !ok || s.flags&flagFIN == 0 {
-			return
-		}
-		if s.seq == has {
-			has++
-		}
-		st.ToServer.NewestAck, st.ToServer.HaveAck = has, true
-		k.tcp[f] = st
-	})
-}
-
-func (k *fakeKernel) MediaStats(f bpf.Flow) (bpf.MediaStats, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	m, ok := k.media[f]
-	return m, ok
-}
-
-func (k *fakeKernel) TCPStats(f bpf.Flow) (bpf.TCPStats, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	m, ok := k.tcp[f]
-	return m, ok
-}
-
-func (k *fakeKernel) isArmed(a netip.Addr) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.armed[a]
-}
-
-func (k *fakeKernel) cutList() []string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return slices.Clone(k.cuts)
-}
-
-// fakeTracer knows the sessions a test put in, and keeps what was streamed.
-type fakeTracer struct {
-	mu      sync.Mutex
-	details map[string]tracer.Detail
-	flows   map[bpf.Flow][]string
-	streams map[bpf.Flow]*[2][]byte
-	closed  map[bpf.Flow]*[2]int
-	moved   []string
-	tap     func(seq uint32, b []byte)
-	// adopt makes a session of every new flow, from a template; nil: none.
-	adopt func(f bpf.Flow) (id string, d tracer.Detail)
-}
-
-func newFakeTracer() *fakeTracer {
-	return &fakeTracer{
-		details: map[string]tracer.Detail{}, flows: map[bpf.Flow][]string{},
-		streams: map[bpf.Flow]*[2][]byte{}, closed: map[bpf.Flow]*[2]int{},
-	}
-}
-
-func (t *fakeTracer) Stream(f bpf.Flow, dir bpf.Dir, b []byte, at time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.streams[f] == nil {
-		t.streams[f] = &[2][]byte{}
-		if t.adopt != nil {
-			if id, d := t.adopt(f); id != "" {
-				t.details[id], t.flows[f] = d, []string{id}
-			}
-		}
-	}
-	t.streams[f][dir] = append(t.streams[f][dir], b...)
-}
-
-func (t *fakeTracer) StreamClosed(f bpf.Flow, dir bpf.Dir, at time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed[f] == nil {
-		t.closed[f] = &[2]int{}
-	}
-	t.closed[f][dir]++
-	for id, d := range t.details {
-		if d.Control == f {
-			d.Record.State, d.Terminated = session.Ended, true
-			t.details[id] = d
-		}
-	}
-}
-
-func (t *fakeTracer) Detail(id string, now time.Time) (tracer.Detail, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	d, ok := t.details[id]
-	return d, ok
-}
-
-func (t *fakeTracer) ByFlow(f bpf.Flow) []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.flows[f]
-}
-
-func (t *fakeTracer) Moved(id string, f bpf.Flow, now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.moved = append(t.moved, id)
-}
-
-func (t *fakeTracer) Tap(f bpf.Flow, fn func(seq uint32, b []byte)) (stop func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.tap = fn
-	return func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.tap = nil
-	}
-}
-
-func (t *fakeTracer) set(id string, change func(*tracer.Detail)) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	d := t.details[id]
-	change(&d)
-	t.details[id] = d
-}
-
-func (t *fakeTracer) streamed(f bpf.Flow, dir bpf.Dir) string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.streams[f] == nil {
-		return ""
-	}
-	return string(t.streams[f][dir])
-}
-
-// fakeWire notes what would leave the gateway.
-type fakeWire struct {
-	mu        sync.Mutex
-	datagrams []string
-	segments  []segment
-	forged    func(segment) // is called with each
-}
-
-func (w *fakeWire) datagram(from, to netip.AddrPort, b []byte) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.datagrams = append(w.datagrams, fmt.Sprintf("%v>%v %x", from, to, b))
-	return nil
-}
-
-func (w *fakeWire) forge(s segment) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.segments = append(w.segments, s)
-	w.forged(s)
-	return nil
-}
 
 // bed is a Splicer between terminals and one server, all on loopback without privileges.
 type bed struct {
@@ -235,6 +35,7 @@ type bed struct {
 	server netip.AddrPort
 	conns  chan *net.TCPConn // what reached the server
 	stop   func()
+	ahead  atomic.Int64 // of the splicer's clock, ns
 	mu     sync.Mutex
 	from   []netip.AddrPort // addresses that legs were to come from
 }
@@ -255,6 +56,7 @@ func newBed(t testing.TB, cfg Config) *bed {
 	b.wire.forged = func(s segment) { b.k.takesFIN(s, s.seq) }
 	b.front, b.back = loopback(t), loopback(t)
 	b.server = b.back.Addr().(*net.TCPAddr).AddrPort()
+	cfg.Now = func() time.Time { return time.Now().Add(time.Duration(b.ahead.Load())) }
 	s, err := New(cfg, b.k, b.tr, b.table, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -322,6 +124,9 @@ const (
 	phone = "127.0.0.2"
 	tv    = "127.0.0.3"
 )
+
+// forward puts the splicer's clock forward.
+func (b *bed) forward(d time.Duration) { b.ahead.Add(int64(d)) }
 
 // connect opens a connection of a terminal and returns both ends of what is relayed.
 func (b *bed) connect(from string) (terminal, server *net.TCPConn, f bpf.Flow) {
@@ -403,12 +208,71 @@ func until(t testing.TB, c net.Conn) string {
 	return out.String()
 }
 
+// balance checks that of all bytes that came in it is known where they went. Bytes are counted
+// behind the write: their reader may be here before.
 func (b *bed) balance() {
 	b.t.Helper()
-	m := b.s.Stats()
-	in := m["bytes_from_terminal"] + m["bytes_from_server"] + m["bytes_inserted"]
-	out := m["bytes_to_server"] + m["bytes_to_terminal"] + m["bytes_dropped"] + m["bytes_undelivered"]
-	if in != out {
-		b.t.Errorf("bytes in %d, out %d: %v", in, out, m)
+	var in, out uint64
+	defer func() {
+		if b.t.Failed() {
+			b.t.Logf("bytes in %d, out %d: %v", in, out, b.s.Stats())
+		}
+	}()
+	eventually(b.t, "all bytes are accounted for", func() bool {
+		m := b.s.Stats()
+		in = m["bytes_from_terminal"] + m["bytes_from_server"] + m["bytes_inserted"]
+		out = m["bytes_to_server"] + m["bytes_to_terminal"] + m["bytes_dropped"] + m["bytes_undelivered"]
+		return in == out
+	})
+}
+
+// digested waits until all that one side of a relay has sent was read and is dealt with.
+func (b *bed) digested(f bpf.Flow, dir bpf.Dir, counter string, bytes uint64) {
+	b.t.Helper()
+	eventually(b.t, "read", func() bool { return b.s.Stats()[counter] == bytes })
+	d := b.s.relay(f).down
+	if dir == bpf.ToServer {
+		d = b.s.relay(f).up
 	}
+	done := make(chan struct{})
+	if !d.do(func() { close(done) }) { // it is run between two reads
+		b.t.Fatal("the relay has ended")
+	}
+	select {
+	case <-done:
+	case <-time.After(patience):
+		b.t.Fatal("the relay is stuck")
+	}
+}
+
+// waiting returns how many bytes a connection has for its reader.
+func waiting(t testing.TB, c *net.TCPConn) (n int) {
+	t.Helper()
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = control(raw, func(fd int) (err error) {
+			n, err = unix.IoctlGetInt(fd, unix.TIOCINQ)
+			return err
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// stuff writes frames until nothing more is taken for some time, and returns how many bytes went.
+func stuff(t testing.TB, c *net.TCPConn) (sent int64) {
+	t.Helper()
+	defer c.SetWriteDeadline(time.Now().Add(patience))
+	for frame := rtpFrame(0, 1, 2, 1<<15); sent < 256<<20; {
+		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
+		n, err := c.Write(frame)
+		sent += int64(n)
+		if err != nil {
+			return sent
+		}
+	}
+	t.Fatal("everything is taken")
+	return 0
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"scas/bpf"
 	"scas/session"
@@ -26,38 +25,37 @@ func TestTransferEnds(t *testing.T) {
 	tests := []struct {
 		name   string
 		order  session.Order
-		config func(*Config)
 		act    func(b *bed, x session.Transfer)
 		state  session.TransferState
 		reason session.Reason
 	}{
-		{"nobody comes", session.Order{}, func(c *Config) { c.AttachTimeout = 80 * time.Millisecond }, nil, session.Expired, ""},
-		{"nobody answers", session.Order{Confirm: true}, func(c *Config) { c.OfferTimeout = 80 * time.Millisecond }, nil, session.Expired, ""},
-		{"no", session.Order{Confirm: true}, nil, func(b *bed, x session.Transfer) { b.answer(x, false) }, session.Declined, ""},
-		{"cancelled while offered", session.Order{Confirm: true}, nil, func(b *bed, x session.Transfer) { b.cancel(x) }, session.Cancelled, ""},
-		{"cancelled while armed", session.Order{}, nil, func(b *bed, x session.Transfer) { b.cancel(x) }, session.Cancelled, ""},
-		{"cancelled while attached", session.Order{}, nil,
+		{"nobody comes", session.Order{}, func(b *bed, _ session.Transfer) { b.forward(b.s.cfg.AttachTimeout) }, session.Expired, ""},
+		{"nobody answers", session.Order{Confirm: true}, func(b *bed, _ session.Transfer) { b.forward(b.s.cfg.OfferTimeout) }, session.Expired, ""},
+		{"no", session.Order{Confirm: true}, func(b *bed, x session.Transfer) { b.answer(x, false) }, session.Declined, ""},
+		{"cancelled while offered", session.Order{Confirm: true}, func(b *bed, x session.Transfer) { b.cancel(x) }, session.Cancelled, ""},
+		{"cancelled while armed", session.Order{}, func(b *bed, x session.Transfer) { b.cancel(x) }, session.Cancelled, ""},
+		{"cancelled while attached", session.Order{},
 			attached(func(b *bed, x session.Transfer, id string) { b.cancel(x) }), session.Cancelled, ""},
-		{"origin ends while armed", session.Order{}, nil, func(b *bed, x session.Transfer) {
+		{"origin ends while armed", session.Order{}, func(b *bed, x session.Transfer) {
 			b.tr.set("s1", func(d *tracer.Detail) { d.Record.State = session.Ended })
 		}, session.Failed, session.OriginEnded},
-		{"origin hangs up while attached", session.Order{}, nil, attached(func(b *bed, x session.Transfer, id string) {
+		{"origin hangs up while attached", session.Order{}, attached(func(b *bed, x session.Transfer, id string) {
 			b.tr.set("s1", func(d *tracer.Detail) { d.Terminated = true })
 		}), session.Failed, session.OriginEnded},
-		{"no media", session.Order{}, func(c *Config) { c.NoMedia = 150 * time.Millisecond },
-			attached(func(*bed, session.Transfer, string) {}), session.Failed, session.NoMedia},
-		{"target leaves", session.Order{}, nil, func(b *bed, x session.Transfer) {
+		{"no media", session.Order{},
+			attached(func(b *bed, _ session.Transfer, _ string) { b.forward(b.s.cfg.NoMedia) }), session.Failed, session.NoMedia},
+		{"target leaves", session.Order{}, func(b *bed, x session.Transfer) {
 			term, serv, _ := b.attach(x, "t1")
 			send(b.t, term, "TEARDOWN "+b.url()+" RTSP/1.0\r\nCSeq: 5\r\nSession: S-t1\r\n\r\n")
 			until(b.t, serv)
 			b.mediaRuns("t1") // what is still on its way is no playing
 		}, session.Failed, session.TargetLeft},
-		{"target's connection breaks", session.Order{}, nil, func(b *bed, x session.Transfer) {
+		{"target's connection breaks", session.Order{}, func(b *bed, x session.Transfer) {
 			term, _, _ := b.attach(x, "t1")
 			term.SetLinger(0)
 			term.Close()
 		}, session.Failed, session.TargetLeft},
-		{"server down for the target", session.Order{}, nil, func(b *bed, x session.Transfer) {
+		{"server down for the target", session.Order{}, func(b *bed, x session.Transfer) {
 			b.back.Close()
 			if c, err := b.tryDial(tv); err == nil {
 				io.Copy(io.Discard, c)
@@ -67,19 +65,13 @@ func TestTransferEnds(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			cfg := quietConfig()
-			if tt.config != nil {
-				tt.config(&cfg)
-			}
-			b := newBed(t, cfg)
+			b := newBed(t, quietConfig())
 			b.origin()
 			x := b.move(tt.order)
 			if !b.k.isArmed(x.To.IP) {
 				t.Error("not armed")
 			}
-			if tt.act != nil {
-				tt.act(b, x)
-			}
+			tt.act(b, x)
 			x = b.await(x.ID, tt.state, tt.reason)
 			if x.Times.Ended == nil {
 				t.Error("no time of end")
@@ -203,9 +195,7 @@ func TestOtherContentIsNotTouched(t *testing.T) {
 		"other tracks":   other(func(d *tracer.Detail) { d.Record.Tracks[0].Codec = "JPEG" }),
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := quietConfig()
-			cfg.AttachTimeout = 400 * time.Millisecond
-			b := newBed(t, cfg)
+			b := newBed(t, quietConfig())
 			b.origin()
 			url := prepare(b)
 			x := b.move(session.Order{})
@@ -220,6 +210,7 @@ func TestOtherContentIsNotTouched(t *testing.T) {
 			if y, _ := b.table.Transfer(x.ID); y.State != session.Armed {
 				t.Errorf("state %s", y.State)
 			}
+			b.forward(b.s.cfg.AttachTimeout)
 			b.await(x.ID, session.Expired, session.URLMismatch)
 			b.untouched()
 			goesOn(t, term, serv)
@@ -291,7 +282,9 @@ func TestSeeks(t *testing.T) {
 
 // GStreamer and VLC come back over TCP when no media reach them.
 func TestTargetComesBack(t *testing.T) {
-	b := newBed(t, quietConfig())
+	cfg := quietConfig()
+	cfg.Return = patience
+	b := newBed(t, cfg)
 	b.origin()
 	x := b.move(session.Order{})
 	term, _, _ := b.attach(x, "t1")

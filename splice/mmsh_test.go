@@ -230,7 +230,7 @@ func TestEndSteeredHTTPFilm(t *testing.T) {
 	send(t, tserv, body)
 	expect(t, tterm, body)
 	b.await(x.ID, session.Committed, "")
-	time.Sleep(20 * time.Millisecond) // the end of the packet comes late
+	eventually(t, "it ends with the packet", func() bool { return b.s.Stats()["streams_ended"] == 1 })
 	send(t, serv, string(media[9:])+string(media))
 	expect(t, term, string(media[9:])+"$E\x04\x00\x00\x00\x00\x00")
 	for _, c := range []net.Conn{term, serv} {

@@ -269,18 +269,17 @@ func TestFunnelRefused(t *testing.T) {
 // A reply reaches the player in one piece.
 func TestSplitReply(t *testing.T) {
 	b := newBed(t, quietConfig())
-	term, serv, _ := b.connect(tv)
+	term, serv, f := b.connect(tv)
 	up, down := &viewer{t: t, c: term}, &viewer{t: t, c: serv}
 	hearAll(t, down.c, up.say(&mms.Connect{SubscriberName: libmmsName}))
 	reply := mms.Append(nil, mms.Stamp{}, &mms.ReportConnectedEX{ServerVersion: "9.01.01.3814"})
 	down.write(reply[:20])
-	term.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	got := make([]byte, 4096)
-	if n, _ := term.Read(got); n != 0 {
+	b.digested(f, bpf.ToTerminal, "bytes_from_server", 20)
+	if n := waiting(t, term); n != 0 {
 		t.Errorf("%d bytes early", n)
 	}
-	term.SetReadDeadline(time.Now().Add(patience))
 	down.write(reply[20:])
+	got := make([]byte, 4096)
 	if n, err := term.Read(got); n != len(reply) || err != nil {
 		t.Errorf("%d of %d bytes, %v", n, len(reply), err)
 	}

@@ -236,22 +236,10 @@ func TestUnreachableServer(t *testing.T) {
 func TestSlowTerminal(t *testing.T) {
 	b := newBed(t, quietConfig())
 	term, serv, _ := b.connect(tv)
-	frame := rtpFrame(0, 1, 2, 1<<15)
-	serv.SetWriteDeadline(time.Now().Add(500 * time.Millisecond))
-	sent := 0
-	for {
-		n, err := serv.Write(frame)
-		sent += n
-		if err != nil {
-			break
-		}
-		if sent > 256<<20 {
-			t.Fatal("the relay takes everything")
-		}
-	}
+	sent := stuff(t, serv)
 	send(t, term, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n")
 	expect(t, serv, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\n")
-	got, err := io.CopyN(io.Discard, term, int64(sent))
+	got, err := io.CopyN(io.Discard, term, sent)
 	if err != nil {
 		t.Errorf("%d of %d bytes: %v", got, sent, err)
 	}
@@ -367,16 +355,8 @@ func TestShareOfATerminal(t *testing.T) {
 func TestShutdownOfStuckPeers(t *testing.T) {
 	b := newBed(t, quietConfig())
 	term, serv, _ := b.connect(tv)
-	for name, c := range map[string]*net.TCPConn{"terminal": serv, "server": term} { // who writes to whom
-		c.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-		frame := rtpFrame(0, 1, 2, 1<<15)
-		for sent := 0; sent < 256<<20; sent += len(frame) {
-			if _, err := c.Write(frame); err != nil {
-				break
-			}
-		}
-		t.Logf("%s is stuck", name)
-	}
+	stuff(t, serv)
+	stuff(t, term)
 	b.stop() // fails when it does not return
 }
 
@@ -384,15 +364,7 @@ func TestShutdownOfStuckPeers(t *testing.T) {
 func TestEndOfAStuckTerminal(t *testing.T) {
 	b := newBed(t, quietConfig())
 	term, serv, f := b.connect(tv)
-	serv.SetWriteDeadline(time.Now().Add(300 * time.Millisecond))
-	sent := int64(0)
-	for frame := rtpFrame(0, 1, 2, 1<<15); sent < 256<<20; {
-		n, err := serv.Write(frame)
-		sent += int64(n)
-		if err != nil {
-			break
-		}
-	}
+	sent := stuff(t, serv)
 	serv.Close() // RST, or FIN behind what it sent
 	got, err := io.Copy(io.Discard, term)
 	if err != nil || got == 0 {
