@@ -305,7 +305,7 @@ func TestMMSServerModes(t *testing.T) {
 			pc.URL = s.URL(scheme, "film.asf")
 			p := playMMS(t, pc)
 			first := reach(t, p.Player, 0)
-			if d := time.Since(s.born) - first.NPT; d < -200*time.Millisecond || d > 3*time.Second || p.Info().Duration != 0 {
+			if d := first.At.Sub(s.born) - first.NPT; d < -200*time.Millisecond || d > 3*time.Second || p.Info().Duration != 0 {
 				t.Errorf("%s joined %v behind; %+v", scheme, d, p.Info())
 			}
 		}

@@ -93,67 +93,94 @@ func (c *mmsConn) pings(ctx context.Context) {
 	}
 }
 
+// mmsRequest is one message of a viewer. It is noted before it is answered: who has the answer
+// finds it in the log.
+type mmsRequest struct {
+	c    *mmsConn
+	name string
+	hr   uint32
+	head []string
+}
+
+func (q *mmsRequest) note(field string, value any) {
+	q.head = append(q.head, fmt.Sprintf("%s: %v", field, value))
+}
+
+// noted puts the request into the log.
+func (q *mmsRequest) noted() {
+	e := q.c.x.event(ServerRequest)
+	e.Method, e.Head, e.Status = q.name, q.head, int(q.hr)
+	q.c.s.books.log.add(e)
+}
+
+// answer notes the request and sends its result and what comes behind it.
+func (q *mmsRequest) answer(mid uint32, fields ...any) {
+	q.noted()
+	q.c.reply(mid, append([]any{q.hr}, fields...)...)
+}
+
 // handle answers one message; false ends the connection.
 func (c *mmsConn) handle(m mmsMessage) bool {
 	name := requestName(m.mid)
-	hr := uint32(c.s.books.refused(name))
-	var head []string
-	note := func(field string, value any) { head = append(head, fmt.Sprintf("%s: %v", field, value)) }
-	more := true
+	q := &mmsRequest{c: c, name: name, hr: uint32(c.s.books.refused(name))}
 	switch m.mid {
 	case midConnect:
-		note("SubscriberName", m.text(52))
+		q.note("SubscriberName", m.text(52))
 		c.x.change(func(st *ServerSession) { st.UserAgent = m.text(52) })
 		const version = "9.01.01.3814"
-		c.reply(midReportConnected, hr, uint32(noPacketPair), uint32(macToViewerRevision), uint32(viewerToMacRevision), 1.0,
+		q.answer(midReportConnected, uint32(noPacketPair), uint32(macToViewerRevision), uint32(viewerToMacRevision), 1.0,
 			uint32(1), uint32(1), uint32(0x8000), uint32(0x989680), uint32(len(version)+1), uint32(0), uint32(0), uint32(0), version)
 	case midFunnelInfo:
-		c.reply(midReportFunnelInfo, hr, uint32(noPacketPair), uint32(8), uint32(1), uint32(0x10000),
+		q.answer(midReportFunnelInfo, uint32(noPacketPair), uint32(8), uint32(1), uint32(0x10000),
 			uint32(c.s.ids.Load()), uint32(0), uint32(1), uint32(0), uint32(0))
 	case midConnectFunnel:
-		note("FunnelName", m.text(60))
-		if funnelUDP(m.text(60)) && hr == 0 {
-			hr = accessDenied
+		q.note("FunnelName", m.text(60))
+		if funnelUDP(m.text(60)) && q.hr == 0 {
+			q.hr = accessDenied
 		}
-		if hr != 0 {
-			c.reply(midReportNoFunnel, hr, uint32(0))
+		if q.hr != 0 {
+			q.answer(midReportNoFunnel, uint32(0))
 		} else {
-			c.reply(midReportFunnel, hr, uint32(0), uint32(0), "Funnel Of The Gods")
+			q.answer(midReportFunnel, uint32(0), uint32(0), "Funnel Of The Gods")
 		}
 	case midOpenFile:
-		note("FileName", m.text(56))
-		hr = c.openFile(m, hr)
+		file := m.text(56)
+		q.note("FileName", file)
+		if q.hr == 0 && c.s.missing(file) {
+			q.hr = fileNotFound
+		}
+		c.x.change(func(st *ServerSession) { st.URL = "mms://" + c.s.Addr().String() + "/" + file })
+		q.noted()
+		c.openFile(m, q.hr)
 	case midReadBlock:
-		c.readBlock(m, hr)
+		q.noted()
+		c.readBlock(m, q.hr)
 	case midStreamSwitch:
-		c.reply(midReportSwitch, hr, uint32(0))
+		q.answer(midReportSwitch, uint32(0))
 	case midStartPlaying, midStriding:
-		note("Position", strconv.FormatFloat(m.f64(48), 'f', -1, 64))
-		note("ASFOffset", m.u32(56))
-		note("LocationID", m.u32(60))
-		note("PlayIncarnation", m.u32(68))
-		head = append(head, c.play(m, hr)...)
+		q.note("Position", strconv.FormatFloat(m.f64(48), 'f', -1, 64))
+		q.note("ASFOffset", m.u32(56))
+		q.note("LocationID", m.u32(60))
+		q.note("PlayIncarnation", m.u32(68))
+		start := c.s.start(startOf(m))
+		if q.hr == 0 {
+			q.head = append(q.head, startHead(start)...)
+		}
+		q.noted()
+		c.play(m, q.hr, start)
 	case midStopPlaying:
 		c.op.Lock()
 		c.stop()
-		c.reply(midEndOfStream, hr, m.u32(44))
+		q.answer(midEndOfStream, m.u32(44))
 		c.op.Unlock()
-	case midCloseFile:
-		more = false
+	default:
+		q.noted()
 	}
-	e := c.x.event(ServerRequest)
-	e.Method, e.Head, e.Status = name, head, int(hr)
-	c.s.books.log.add(e)
-	return more
+	return m.mid != midCloseFile
 }
 
-// openFile describes the film, or says why not.
-func (c *mmsConn) openFile(m mmsMessage, hr uint32) uint32 {
-	name := m.text(56)
-	if hr == 0 && c.s.missing(name) {
-		hr = fileNotFound
-	}
-	c.x.change(func(st *ServerSession) { st.URL = "mms://" + c.s.Addr().String() + "/" + name })
+// openFile describes the film, or says that it is refused.
+func (c *mmsConn) openFile(m mmsMessage, hr uint32) {
 	a := c.s.film
 	duration, packets, attributes := a.Duration.Seconds(), uint64(len(a.Packets)), uint32(attrSeek|attrStride)
 	if c.s.cfg.Broadcast {
@@ -161,12 +188,11 @@ func (c *mmsConn) openFile(m mmsMessage, hr uint32) uint32 {
 	}
 	if hr != 0 {
 		c.reply(midReportOpenFile, hr, m.u32(40), make([]byte, 104))
-		return hr
+		return
 	}
 	c.reply(midReportOpenFile, hr, m.u32(40), uint32(1), uint32(0), uint32(0), attributes, duration,
 		uint32(math.Ceil(duration)), make([]byte, 16), uint32(a.PacketSize), packets, uint32(a.BitRate),
 		uint32(len(c.s.header)), make([]byte, 36))
-	return hr
 }
 
 // readBlock sends the header of the film in data packets.
@@ -206,7 +232,7 @@ func (c *mmsConn) put(b []byte) error {
 }
 
 // play starts the film, also where it already plays: that is a seek.
-func (c *mmsConn) play(m mmsMessage, hr uint32) []string {
+func (c *mmsConn) play(m mmsMessage, hr uint32, start int) {
 	c.op.Lock()
 	defer c.op.Unlock()
 	c.stop()
@@ -217,7 +243,7 @@ func (c *mmsConn) play(m mmsMessage, hr uint32) []string {
 	c.inc = uint8(m.u32(68))
 	c.reply(reply, hr, m.u32(68), uint32(1), uint32(0), make([]byte, 12))
 	if hr != 0 {
-		return nil
+		return
 	}
 	if c.closing != nil {
 		c.closing.Stop()
@@ -225,7 +251,7 @@ func (c *mmsConn) play(m mmsMessage, hr uint32) []string {
 	ctx, cancel := context.WithCancel(c.s.ctx)
 	done, inc := make(chan struct{}), c.inc
 	w := &mmsSender{
-		s: c.s, x: c.x, ctx: ctx, start: c.s.start(startOf(m)), count: c.sent, put: c.put,
+		s: c.s, x: c.x, ctx: ctx, start: start, count: c.sent, put: c.put,
 		frame: func(n int, flags uint8, b []byte) []byte { return appendMMSData(nil, uint32(n), inc, flags, b) },
 	}
 	c.s.wg.Go(func() {
@@ -241,7 +267,6 @@ func (c *mmsConn) play(m mmsMessage, hr uint32) []string {
 		<-done
 		c.sent = w.count
 	}
-	return startHead(w.start)
 }
 
 // stop ends the sender, if any, and waits for it. op is held.
@@ -259,10 +284,10 @@ func (c *mmsConn) ended(done chan struct{}) {
 	if c.done != done {
 		return
 	}
+	c.s.books.log.add(c.x.event(ServerEnd))
 	if !c.s.cfg.NoEOS {
 		c.reply(midEndOfStream, uint32(0), uint32(c.inc))
 	}
-	c.s.books.log.add(c.x.event(ServerEnd))
 	if linger := c.s.cfg.Linger; linger > 0 {
 		c.closing = time.AfterFunc(linger, func() { _ = c.conn.CloseWrite() })
 	}

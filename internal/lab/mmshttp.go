@@ -212,9 +212,9 @@ func (s *MMSServer) streamHTTP(conn *net.TCPConn, e ServerEvent, p map[string]st
 	if _, err := conn.Write(s.headerChunk()); err != nil || !w.run() {
 		return
 	}
+	s.books.log.add(x.event(ServerEnd))
 	if !s.cfg.NoEOS {
 		_, _ = conn.Write(appendChunk(nil, chunkEnd, []byte{0, 0, 0, 0}))
 	}
-	s.books.log.add(x.event(ServerEnd))
 	s.leave(conn)
 }
