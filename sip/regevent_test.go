@@ -162,7 +162,7 @@ func TestRegEventCaptures(t *testing.T) {
 	}
 }
 
-// TestRegEventEnds: network removal without any REGISTER closes within 2 s; the device that no
+// TestRegEventEnds: network removal without any REGISTER closes at once; the device that no
 // NOTIFY announced stays while the registrar shows it when asked.
 func TestRegEventEnds(t *testing.T) {
 	b, n := regEventBed(t)
@@ -183,12 +183,8 @@ func TestRegEventEnds(t *testing.T) {
 	b.core.request("SUBSCRIBE") // the second device is asked about
 	n.notify(sub, "active;expires=600", reginfo(1, "full", "active", "1 active sip:u@10.0.0.1:5060"))
 	b.openIs("10.0.0.1") // and the registrar does not have it
-	began := time.Now()
 	n.notify(sub, "terminated;reason=noresource", reginfo(2, "full", "terminated"))
 	b.openIs("")
-	if took := time.Since(began); took > 2*time.Second {
-		t.Errorf("closed after %v", took)
-	}
 }
 
 // TestRegEventUnconfirmed: an address that a working registrar never shows is closed.

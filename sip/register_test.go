@@ -227,11 +227,7 @@ func TestRegisterExpiry(t *testing.T) {
 	b.s.registry.expire()
 	b.openIs("10.0.0.1")
 	b.clock.forward(6 * time.Second)
-	began := time.Now()
 	b.openIs("")
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("closed after %v", took)
-	}
 	if b.s.Stats()["bindings"] != 0 {
 		t.Errorf("%v", b.s.Stats())
 	}

@@ -171,8 +171,8 @@ func TestLongRequest(t *testing.T) {
 	}, nil)
 	core.answers(func(r *gosip.Request) *gosip.Response { return gosip.NewResponseFromRequest(r, 200, "OK", nil) })
 	long := strings.Repeat("x", 9000)
-	send := func() error {
-		req := s.stack.newRequest("MESSAGE", target{URI: "sip:bob@" + core.ip + ":5060"})
+	send := func(to string) error {
+		req := s.stack.newRequest("MESSAGE", target{URI: "sip:bob@" + to})
 		req.SetBody([]byte(long))
 		res, err := s.stack.send(t.Context(), req)
 		if err == nil && res.StatusCode != 200 {
@@ -180,19 +180,22 @@ func TestLongRequest(t *testing.T) {
 		}
 		return err
 	}
-	if err := send(); err != nil {
+	if err := send(core.ip + ":5060"); err != nil {
 		t.Fatal(err)
 	}
 	if r := core.request("MESSAGE"); len(r.Body()) != 9000 || r.Via().Transport != "UDP" || r.Via().Host != ip {
 		t.Errorf("%d bytes by %s from %s", len(r.Body()), r.Via().Transport, r.Via().Host)
 	}
-	ln, err := net.Listen("tcp", core.ip+":5060")
+	ln, err := net.Listen("tcp", loopback()+":0") // a peer of its own: the port of the first may be taken
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ln.Close()
 	done := make(chan error, 1)
-	go func() { done <- send() }()
+	go func() { done <- send(ln.Addr().String()) }()
+	if err := ln.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
 	c, err := ln.Accept()
 	if err != nil {
 		t.Fatal(err)

@@ -112,11 +112,14 @@ func TestWatchExpiry(t *testing.T) {
 // TestWatchStoreAway stops the store, changes what it holds behind the watcher's back, and
 // has it come back: only the difference is told, and nothing runs out meanwhile.
 func TestWatchStoreAway(t *testing.T) {
-	var ahead atomic.Int64
+	var ahead, asked atomic.Int64
 	d := startServer(t)
 	c := testConfig("gw1")
 	c.Servers = []string{d.url()}
-	c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	c.Now = func() time.Time {
+		asked.Add(1)
+		return time.Now().Add(time.Duration(ahead.Load()))
+	}
 	gw := open(t, c)
 	as := member(t, "as1", d.url())
 	ctx := t.Context()
@@ -139,7 +142,8 @@ func TestWatchStoreAway(t *testing.T) {
 		as.PutBinding(ctx, b)
 	}
 	ahead.Store(int64(2 * time.Hour)) // those the watcher knows have run out
-	time.Sleep(4 * expiryTick)        // it had its chances to say so
+	before := asked.Load()
+	await(t, "it looks what has run out", func() bool { return asked.Load() > before+4 })
 	if !g.has(0, 1, 2)() {
 		t.Error("ran out while the store was away")
 	}

@@ -102,11 +102,14 @@ func TestClusterWithoutQuorum(t *testing.T) {
 	flush(t, s)
 	nodes[1].stop()
 	nodes[2].stop()
+	began := time.Now()
 	for i := range 10 {
-		began := time.Now()
-		if err := s.PutBinding(t.Context(), binding(i+1)); err != nil || time.Since(began) > time.Second {
-			t.Fatal(err, time.Since(began))
+		if err := s.PutBinding(t.Context(), binding(i+1)); err != nil {
+			t.Fatal(err)
 		}
+	}
+	if took := time.Since(began); took > patience { // each would wait for seconds
+		t.Errorf("10 writes waited %v for the store", took)
 	}
 	if _, err := s.Bindings(t.Context()); err == nil {
 		t.Log("a read was served without a quorum")
