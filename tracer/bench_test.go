@@ -1,12 +1,12 @@
 package tracer
 
 import (
-	"bufio"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 )
 
 // loaded returns a frame decoder that has read a whole capture, and the frames of the
@@ -18,29 +18,25 @@ func loaded(tb testing.TB, path string, keep func(size int) bool) (*frames, [][]
 		tb.Fatal(err)
 	}
 	defer f.Close()
-	src, link, err := openCapture(bufio.NewReader(f))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	first, err := firstLayer(link)
+	src, err := openCapture(f)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
-	in := newFrames(d, first)
+	in := newFrames(d, src.link)
 	var media [][]byte
 	var last time.Time
 	for range 300 { // the session is up and plays
-		b, info, err := src.ReadPacketData()
+		b, at, err := src.next()
 		if err != nil {
 			tb.Fatal(err)
 		}
 		before := d.stats.RTPPackets
-		in.frame(b, info.Timestamp)
+		in.frame(b, at)
 		if d.stats.RTPPackets > before && keep(len(b)) {
 			media = append(media, b)
 		}
-		last = info.Timestamp
+		last = at
 	}
 	if len(media) == 0 {
 		tb.Fatal("no media in the capture")
@@ -67,7 +63,7 @@ func BenchmarkMedia(b *testing.B) {
 		b.ReportAllocs()
 		var seen []gopacket.LayerType
 		for i := range b.N {
-			if err := in.parser.DecodeLayers(media[i%len(media)], &seen); err != nil {
+			if err := in.parser(layers.LayerTypeEthernet).DecodeLayers(media[i%len(media)], &seen); err != nil {
 				b.Fatal(err)
 			}
 		}

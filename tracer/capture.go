@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"golang.org/x/sys/unix"
 )
@@ -20,14 +19,14 @@ func Capture(ctx context.Context, iface string, cfg Config, every time.Duration,
 	if err != nil {
 		return Stats{}, fmt.Errorf("capture on %s: %w", iface, err)
 	}
-	s, first, err := packetSocket(ifi)
+	s, link, err := packetSocket(ifi)
 	if err != nil {
 		return Stats{}, fmt.Errorf("capture on %s: %w", iface, err)
 	}
 	defer s.Close()
 	defer context.AfterFunc(ctx, func() { _ = s.SetReadDeadline(time.Unix(1, 0)) })()
 	t := newTrace(cfg, every, r)
-	in := newFrames(t.d, first)
+	in := newFrames(t.d, link)
 	b := make([]byte, 1<<17) // a GRO frame
 	for {
 		n, err := s.Read(b)
@@ -46,12 +45,12 @@ func Capture(ctx context.Context, iface string, cfg Config, every time.Duration,
 	}
 }
 
-// packetSocket opens a socket for the frames of one interface, and tells their first layer:
+// packetSocket opens a socket for the frames of one interface, and tells their link type:
 // a device without a link header gives packets.
-func packetSocket(ifi *net.Interface) (*os.File, gopacket.LayerType, error) {
-	kind, first := unix.SOCK_RAW, layers.LayerTypeEthernet
+func packetSocket(ifi *net.Interface) (*os.File, layers.LinkType, error) {
+	kind, link := unix.SOCK_RAW, layers.LinkTypeEthernet
 	if len(ifi.HardwareAddr) == 0 && ifi.Flags&net.FlagLoopback == 0 {
-		kind, first = unix.SOCK_DGRAM, layers.LayerTypeIPv4
+		kind, link = unix.SOCK_DGRAM, layers.LinkTypeRaw
 	}
 	fd, err := unix.Socket(unix.AF_PACKET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -63,5 +62,5 @@ func packetSocket(ifi *net.Interface) (*os.File, gopacket.LayerType, error) {
 		_ = unix.Close(fd)
 		return nil, 0, fmt.Errorf("bind packet socket: %w", err)
 	}
-	return os.NewFile(uintptr(fd), "packet "+ifi.Name), first, nil
+	return os.NewFile(uintptr(fd), "packet "+ifi.Name), link, nil
 }

@@ -72,29 +72,25 @@ func replay(t *testing.T, name string, cfg Config, pts []point, ask func(d *Deco
 		t.Fatal(err)
 	}
 	defer f.Close()
-	src, link, err := openCapture(bufio.NewReader(f))
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, err := firstLayer(link)
+	src, err := openCapture(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := &watcher{}
 	tr := newTrace(cfg, 0, w)
 	w.d = tr.d
-	in := newFrames(tr.d, first)
+	in := newFrames(tr.d, src.link)
 	for {
-		b, info, err := src.ReadPacketData()
+		b, at, err := src.next()
 		if err != nil {
 			break
 		}
-		for len(pts) > 0 && pts[0].at().Before(info.Timestamp) {
+		for len(pts) > 0 && pts[0].at().Before(at) {
 			ask(tr.d, pts[0])
 			pts = pts[1:]
 		}
-		tr.to(info.Timestamp)
-		in.frame(b, info.Timestamp)
+		tr.to(at)
+		in.frame(b, at)
 	}
 	return w, tr.d.Stats()
 }

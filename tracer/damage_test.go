@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"bufio"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -12,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 
 	"scas/session"
 )
@@ -24,27 +23,23 @@ type taken struct {
 }
 
 // takenFrom reads a capture of testdata, named by its path without the ending.
-func takenFrom(t *testing.T, name string) ([]taken, gopacket.LayerType) {
+func takenFrom(t *testing.T, name string) ([]taken, layers.LinkType) {
 	t.Helper()
 	f, err := os.Open(filepath.Join("testdata", name+".pcap"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	src, link, err := openCapture(bufio.NewReader(f))
-	if err != nil {
-		t.Fatal(err)
-	}
-	first, err := firstLayer(link)
+	src, err := openCapture(f)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for all := []taken(nil); ; {
-		b, info, err := src.ReadPacketData()
+		b, at, err := src.next()
 		if err != nil {
-			return all, first
+			return all, src.link
 		}
-		all = append(all, taken{b, info.Timestamp})
+		all = append(all, taken{b, at})
 	}
 }
 
@@ -58,9 +53,9 @@ type place struct {
 
 // places replays packets and tells the place at each of ats. What waits for a segment that is missing
 // has no place: whether it comes is not known yet.
-func places(all []taken, first gopacket.LayerType, ats []time.Time) []place {
+func places(all []taken, link layers.LinkType, ats []time.Time) []place {
 	tr := newTrace(Config{AnyPort: true}, 0, &watcher{})
-	in := newFrames(tr.d, first)
+	in := newFrames(tr.d, link)
 	out := make([]place, 0, len(ats))
 	for _, p := range all {
 		for ; len(out) < len(ats) && ats[len(out)].Before(p.at); out = append(out, placeOf(tr.d, ats[len(out)])) {
@@ -89,7 +84,7 @@ func placeOf(d *Decoder, at time.Time) place {
 
 // whole returns when to ask for the place in a capture, where it is then, and where the whole capture
 // says it is: for captures without truth that is all there is to compare with.
-func whole(t *testing.T, name string, all []taken, first gopacket.LayerType) (ats []time.Time, truth, base []place) {
+func whole(t *testing.T, name string, all []taken, link layers.LinkType) (ats []time.Time, truth, base []place) {
 	high := math.Inf(-1)
 	var pts []point
 	if kind, rest, _ := strings.Cut(name, "/"); kind == "rtsp" {
@@ -108,7 +103,7 @@ func whole(t *testing.T, name string, all []taken, first gopacket.LayerType) (at
 			ats = append(ats, at)
 		}
 	}
-	base = places(all, first, ats)
+	base = places(all, link, ats)
 	if pts == nil {
 		truth = base
 	}
@@ -227,10 +222,10 @@ func TestDamagedCaptures(t *testing.T) {
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			all, first := takenFrom(t, name)
-			ats, truth, base := whole(t, name, all, first)
+			all, link := takenFrom(t, name)
+			ats, truth, base := whole(t, name, all, link)
 			for _, x := range damages(all) {
-				if long, worst := silentlyWrong(places(x.all, first, ats), truth, base); long > noticed {
+				if long, worst := silentlyWrong(places(x.all, link, ats), truth, base); long > noticed {
 					t.Errorf("%s: wrong by up to %.2f s for %v without a word", x.what, worst, long)
 				}
 			}

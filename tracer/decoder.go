@@ -63,6 +63,8 @@ type Stats struct {
 	Sessions, Packets, Bytes, RTPPackets, RTCPPackets, Undecoded, Gaps, Refused uint64
 	OverShare                                                                   uint64 // of them and others: too much for one terminal
 	MediaPackets                                                                uint64 // of MMS
+	Fragments                                                                   uint64 // of IP, but for the first of each packet
+	NotIP                                                                       uint64 // frames with neither IPv4 nor IPv6, as far as is seen
 }
 
 // Bounds on what terminals can make a Decoder keep.

@@ -1,16 +1,11 @@
 package tracer
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"time"
-
-	"github.com/google/gopacket"
-	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
 
 	"scas/bpf"
 	"scas/session"
@@ -24,12 +19,7 @@ type Report interface {
 	Position(id string, p session.Position)
 }
 
-// reader is what both capture formats offer.
-type reader interface {
-	ReadPacketData() ([]byte, gopacket.CaptureInfo, error)
-}
-
-// ReadFile reads a pcap or pcapng file and reports its sessions, and their positions each
+// ReadFile reads a pcap or pcapng file, packed by gzip or not, and reports its sessions, and their positions each
 // interval of capture time. A file that ends in the middle of a packet is read up to there;
 // io.ErrUnexpectedEOF is returned with the statistics then.
 func ReadFile(path string, cfg Config, every time.Duration, r Report) (Stats, error) {
@@ -38,65 +28,30 @@ func ReadFile(path string, cfg Config, every time.Duration, r Report) (Stats, er
 		return Stats{}, err
 	}
 	defer f.Close()
-	src, link, err := openCapture(bufio.NewReaderSize(f, 1<<20))
-	if err != nil {
-		return Stats{}, fmt.Errorf("read %s: %w", path, err)
-	}
-	first, err := firstLayer(link)
+	src, err := openCapture(f)
 	if err != nil {
 		return Stats{}, fmt.Errorf("read %s: %w", path, err)
 	}
 	t := newTrace(cfg, every, r)
-	in := newFrames(t.d, first)
-	var last time.Time
-	for {
-		b, info, err := src.ReadPacketData()
+	in := newFrames(t.d, src.link)
+	for last := (time.Time{}); ; {
+		b, at, err := src.next()
 		if err != nil {
 			t.d.finish(last)
 		}
-		if errors.Is(err, io.EOF) {
-			return t.d.Stats(), nil
+		st := t.d.Stats()
+		switch {
+		case errors.Is(err, io.EOF) && st.Packets > 0 && st.NotIP == st.Packets && !readable(src.link):
+			return st, fmt.Errorf("read %s: %w", path, unreadable(src.link))
+		case errors.Is(err, io.EOF):
+			return st, nil
+		case err != nil:
+			return st, fmt.Errorf("read %s: %w", path, err)
 		}
-		if err != nil {
-			return t.d.Stats(), fmt.Errorf("read %s: %w", path, err)
-		}
-		last = info.Timestamp
-		t.to(last)
-		in.frame(b, last)
+		last, in.link = at, src.link
+		t.to(at)
+		in.frame(b, at)
 	}
-}
-
-func openCapture(b *bufio.Reader) (reader, layers.LinkType, error) {
-	magic, err := b.Peek(4)
-	if err != nil {
-		return nil, 0, fmt.Errorf("not a capture: %w", err)
-	}
-	if string(magic) == "\x0a\x0d\x0d\x0a" {
-		r, err := pcapgo.NewNgReader(b, pcapgo.DefaultNgReaderOptions)
-		if err != nil {
-			return nil, 0, err
-		}
-		return r, r.LinkType(), nil
-	}
-	r, err := pcapgo.NewReader(b)
-	if err != nil {
-		return nil, 0, fmt.Errorf("neither pcap nor pcapng: %w", err)
-	}
-	return r, r.LinkType(), nil
-}
-
-func firstLayer(l layers.LinkType) (gopacket.LayerType, error) {
-	switch l {
-	case layers.LinkTypeEthernet:
-		return layers.LayerTypeEthernet, nil
-	case layers.LinkTypeLinuxSLL:
-		return layers.LayerTypeLinuxSLL, nil
-	case layers.LinkTypeIPv4, layers.LinkTypeRaw:
-		return layers.LayerTypeIPv4, nil
-	case layers.LinkTypeIPv6:
-		return layers.LayerTypeIPv6, nil
-	}
-	return 0, fmt.Errorf("link type %v is not supported", l)
 }
 
 // trace reports what a Decoder knows as time goes by.
@@ -125,14 +80,17 @@ func newTrace(cfg Config, every time.Duration, r Report) *trace {
 	return t
 }
 
+// backStep is how far time goes back when a clock was set: packets out of order are not so late.
+const backStep = 2 * time.Second
+
 // to lets time pass up to at, before the packet that came then.
 func (t *trace) to(at time.Time) {
 	t.d.Tick(at)
 	if t.every <= 0 {
 		return
 	}
-	if t.next.IsZero() {
-		t.next = at
+	if gap := at.Sub(t.next); gap < -backStep || gap > t.every && len(t.d.sessions) == 0 {
+		t.next = at // the first one, or nobody was there, or the recorder's clock was set
 	}
 	for ; !t.next.After(at); t.next = t.next.Add(t.every) {
 		t.d.Positions(t.next, t.r.Position)

@@ -16,12 +16,19 @@ import (
 // frames share. It allocates nothing per frame. Not safe for concurrent use.
 type frames struct {
 	d       *Decoder
-	parser  *gopacket.DecodingLayerParser
+	link    layers.LinkType // of the frame that comes
+	parsers map[gopacket.LayerType]*gopacket.DecodingLayerParser
 	eth     layers.Ethernet
 	sll     layers.LinuxSLL
+	loop    layers.Loopback
 	vlan    layers.Dot1Q
+	pppoe   pppoe
+	ppp     ppp
+	mpls    mpls
 	ip4     layers.IPv4
 	ip6     layers.IPv6
+	ext6    extension6
+	frag6   fragment6
 	tcp     layers.TCP
 	udp     layers.UDP
 	payload gopacket.Payload
@@ -32,46 +39,78 @@ type frames struct {
 	datagram func(Datagram)
 }
 
-// newFrames returns a decoder of frames whose first layer is first: layers.LayerTypeEthernet,
-// LayerTypeLinuxSLL, LayerTypeIPv4 or LayerTypeIPv6.
-func newFrames(d *Decoder, first gopacket.LayerType) *frames {
-	f := &frames{d: d, each: d.Segment, datagram: d.Datagram}
-	f.parser = gopacket.NewDecodingLayerParser(first, &f.eth, &f.sll, &f.vlan, &f.ip4, &f.ip6, &f.tcp, &f.udp, &f.payload)
-	f.parser.IgnoreUnsupported = true
-	return f
+// newFrames returns a decoder of frames of a link type.
+func newFrames(d *Decoder, link layers.LinkType) *frames {
+	return &frames{
+		d: d, link: link, each: d.Segment, datagram: d.Datagram, ext6: newExtension6(),
+		parsers: map[gopacket.LayerType]*gopacket.DecodingLayerParser{},
+	}
 }
 
-// frame takes one frame captured at a time. Later IP fragments and whatever is neither TCP
-// nor UDP are passed over.
+// parser returns the parser of frames that begin with a layer.
+func (f *frames) parser(first gopacket.LayerType) *gopacket.DecodingLayerParser {
+	p, ok := f.parsers[first]
+	if !ok {
+		p = gopacket.NewDecodingLayerParser(first, &f.eth, &f.sll, &f.loop, &f.vlan, &f.pppoe, &f.ppp, &f.mpls,
+			&f.ip4, &f.ip6, &f.ext6, &f.frag6, &f.tcp, &f.udp, &f.payload)
+		p.IgnoreUnsupported = true
+		f.parsers[first] = p
+	}
+	return p
+}
+
+// frame takes one frame captured at a time. What is neither TCP nor UDP is passed over; of a packet in
+// fragments the first one is read.
 func (f *frames) frame(b []byte, at time.Time) {
-	f.d.stats.Packets++
-	f.d.stats.Bytes += uint64(len(b))
-	if err := f.parser.DecodeLayers(b, &f.seen); err != nil {
-		f.d.stats.Undecoded++
+	st := &f.d.stats
+	st.Packets++
+	st.Bytes += uint64(len(b))
+	first, b := outermost(f.link, b)
+	if err := f.parser(first).DecodeLayers(b, &f.seen); err != nil {
+		st.Undecoded++
 		return
 	}
 	var src, dst netip.Addr
 	for _, l := range f.seen {
 		switch l {
 		case layers.LayerTypeIPv4:
-			if f.ip4.FragOffset != 0 {
-				return
-			}
 			src, _ = netip.AddrFromSlice(f.ip4.SrcIP)
 			dst, _ = netip.AddrFromSlice(f.ip4.DstIP)
+			f.fragment4(src, dst, at)
 		case layers.LayerTypeIPv6:
 			src, _ = netip.AddrFromSlice(f.ip6.SrcIP)
 			dst, _ = netip.AddrFromSlice(f.ip6.DstIP)
+		case layers.LayerTypeIPv6Fragment:
+			if f.frag6.later {
+				st.Fragments++
+			}
 		case layers.LayerTypeTCP:
-			f.segment(netip.AddrPortFrom(src, uint16(f.tcp.SrcPort)), netip.AddrPortFrom(dst, uint16(f.tcp.DstPort)), at)
+			f.segment(src, dst, at)
 		case layers.LayerTypeUDP:
-			f.packet(netip.AddrPortFrom(src, uint16(f.udp.SrcPort)), netip.AddrPortFrom(dst, uint16(f.udp.DstPort)), f.udp.Payload, at)
+			f.packet(src, dst, at)
 		}
+	}
+	if !src.IsValid() {
+		st.NotIP++
 	}
 }
 
-func (f *frames) segment(src, dst netip.AddrPort, at time.Time) {
+// fragment4 reads the first fragment of an IPv4 packet, which gopacket leaves undecoded.
+func (f *frames) fragment4(src, dst netip.Addr, at time.Time) {
+	switch {
+	case f.ip4.FragOffset != 0:
+		f.d.stats.Fragments++
+	case f.ip4.Flags&layers.IPv4MoreFragments == 0:
+	case f.ip4.Protocol == layers.IPProtocolTCP && f.tcp.DecodeFromBytes(f.ip4.Payload, gopacket.NilDecodeFeedback) == nil:
+		f.segment(src, dst, at)
+	case f.ip4.Protocol == layers.IPProtocolUDP && f.udp.DecodeFromBytes(f.ip4.Payload, gopacket.NilDecodeFeedback) == nil:
+		f.packet(src, dst, at)
+	}
+}
+
+func (f *frames) segment(from, to netip.Addr, at time.Time) {
 	t := &f.tcp
+	src, dst := netip.AddrPortFrom(from, uint16(t.SrcPort)), netip.AddrPortFrom(to, uint16(t.DstPort))
 	s := Segment{Seq: t.Seq, Ack: t.Ack, Payload: t.Payload, At: at}
 	for _, x := range []struct {
 		on   bool
@@ -122,8 +161,9 @@ func (d *Decoder) side(src, dst netip.AddrPort, flags uint8, payload []byte) (bp
 }
 
 // packet takes one UDP packet of which it is not known who is the terminal.
-func (f *frames) packet(src, dst netip.AddrPort, payload []byte, at time.Time) {
-	d := f.d
+func (f *frames) packet(from, to netip.Addr, at time.Time) {
+	d, payload := f.d, f.udp.Payload
+	src, dst := netip.AddrPortFrom(from, uint16(f.udp.SrcPort)), netip.AddrPortFrom(to, uint16(f.udp.DstPort))
 	in := bpf.Flow{Terminal: dst, Server: src}
 	if _, ok := d.media[in]; ok || len(d.learning) > 0 {
 		f.datagram(Datagram{Flow: in, Dir: bpf.ToTerminal, Payload: payload, At: at})

@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"net/netip"
@@ -114,15 +113,14 @@ func replayCut(t *testing.T, name string, n int) (*watcher, Stats) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	src, link, err := openCapture(bufio.NewReader(f))
+	src, err := openCapture(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, _ := firstLayer(link)
 	w := &watcher{}
 	tr := newTrace(Config{AnyPort: true}, 0, w)
 	w.d = tr.d
-	in := newFrames(tr.d, first)
+	in := newFrames(tr.d, src.link)
 	in.each = func(s Segment) {
 		whole := s
 		for len(s.Payload) > n {
@@ -135,12 +133,12 @@ func replayCut(t *testing.T, name string, n int) (*watcher, Stats) {
 		tr.d.Segment(Segment{Flow: whole.Flow, Dir: whole.Dir, Seq: whole.Seq, Ack: whole.Ack, Flags: whole.Flags &^ (SYN | FIN | RST), Payload: whole.Payload, At: whole.At}) // and once more
 	}
 	for {
-		b, info, err := src.ReadPacketData()
+		b, at, err := src.next()
 		if err != nil {
 			return w, tr.d.Stats()
 		}
-		tr.to(info.Timestamp)
-		in.frame(b, info.Timestamp)
+		tr.to(at)
+		in.frame(b, at)
 	}
 }
 

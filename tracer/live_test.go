@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"bufio"
 	"context"
 	"encoding/binary"
 	"io"
@@ -96,14 +95,13 @@ func replayLive(t *testing.T, name string, pts []point, ask func(l *Live, p poin
 		t.Fatal(err)
 	}
 	defer f.Close()
-	src, link, err := openCapture(bufio.NewReader(f))
+	src, err := openCapture(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, _ := firstLayer(link)
 	k := newFakeKernel()
 	l := NewLive(Config{AnyPort: true}, k, session.NewTable(), slog.New(slog.NewTextHandler(io.Discard, nil)))
-	in := newFrames(l.d, first)
+	in := newFrames(l.d, src.link)
 	in.each = func(s Segment) {
 		ev := bpf.Event{Kind: bpf.EventTCP, Proto: bpf.TCP, At: s.At, Flow: s.Flow, Dir: s.Dir, Seq: s.Seq, TCPFlags: s.Flags, Payload: s.Payload}
 		if s.Dir == bpf.ToServer && len(s.Payload) > 0 && s.Payload[0] != '$' {
@@ -122,15 +120,15 @@ func replayLive(t *testing.T, name string, pts []point, ask func(l *Live, p poin
 		}
 	}
 	for {
-		b, info, err := src.ReadPacketData()
+		b, at, err := src.next()
 		if err != nil {
 			return l
 		}
-		for len(pts) > 0 && pts[0].at().Before(info.Timestamp) {
+		for len(pts) > 0 && pts[0].at().Before(at) {
 			ask(l, pts[0])
 			pts = pts[1:]
 		}
-		in.frame(b, info.Timestamp)
+		in.frame(b, at)
 	}
 }
 
@@ -205,19 +203,18 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	src, link, err := openCapture(bufio.NewReader(f))
+	src, err := openCapture(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, _ := firstLayer(link)
-	in := newFrames(d, first)
+	in := newFrames(d, src.link)
 	for {
-		b, info, err := src.ReadPacketData()
+		b, at, err := src.next()
 		if err != nil {
 			break
 		}
-		if info.Timestamp.After(middle.at()) {
-			in.frame(b, info.Timestamp)
+		if at.After(middle.at()) {
+			in.frame(b, at)
 		}
 	}
 	s := newest(d)

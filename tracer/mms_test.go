@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"math"
@@ -24,21 +23,17 @@ func mmsFrames(t testing.TB, name string, d *Decoder, fn func(in *frames, b []by
 		t.Fatal(err)
 	}
 	defer f.Close()
-	src, link, err := openCapture(bufio.NewReader(f))
+	src, err := openCapture(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := firstLayer(link)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := newFrames(d, first)
+	in := newFrames(d, src.link)
 	for {
-		b, info, err := src.ReadPacketData()
+		b, at, err := src.next()
 		if err != nil {
 			return last
 		}
-		last = info.Timestamp
+		last = at
 		fn(in, b, last)
 	}
 }

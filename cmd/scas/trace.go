@@ -53,7 +53,7 @@ func newTrace(e *env) *cobra.Command {
 }
 
 // trace prints what tracer finds. A capture that ends in the middle of a packet is told, and
-// is no failure: that is what a stopped recorder leaves.
+// is no failure: that is what a stopped recorder leaves. One that is damaged is read up to there.
 func trace(e *env, f *traceFlags) error {
 	var p tracePrinter = &traceTable{w: e.stdout}
 	if f.out.json() {
@@ -75,7 +75,7 @@ func trace(e *env, f *traceFlags) error {
 		}
 	}
 	cut := errors.Is(err, io.ErrUnexpectedEOF) && stats.Packets > 0
-	if err != nil && !cut {
+	if err != nil && stats.Packets == 0 {
 		return err
 	}
 	if err := p.summary(stats); err != nil {
@@ -83,8 +83,9 @@ func trace(e *env, f *traceFlags) error {
 	}
 	if cut {
 		fmt.Fprintln(e.stderr, "scas: the capture ends in the middle of a packet")
+		return nil
 	}
-	return nil
+	return err
 }
 
 // tracePrinter prints what a trace finds. The first error of writing is told by summary.
@@ -141,7 +142,9 @@ func (p *traceJSON) summary(s tracer.Stats) error {
 		Media      uint64 `json:"media_packets"` // of MMS
 		Undecoded  uint64 `json:"undecoded"`
 		Gaps       uint64 `json:"gaps"`
-	}{"summary", s.Sessions, s.Packets, s.Bytes, s.RTPPackets, s.MediaPackets, s.Undecoded, s.Gaps})
+		Fragments  uint64 `json:"fragments"`
+		NotIP      uint64 `json:"not_ip"`
+	}{"summary", s.Sessions, s.Packets, s.Bytes, s.RTPPackets, s.MediaPackets, s.Undecoded, s.Gaps, s.Fragments, s.NotIP})
 	return p.err
 }
 
@@ -173,8 +176,8 @@ func (p *traceTable) Position(id string, pos session.Position) {
 
 func (p *traceTable) summary(s tracer.Stats) error {
 	if p.err == nil {
-		_, p.err = fmt.Fprintf(p.w, "%s in %d packets (%d of media, %d not decoded, %d gaps), %d bytes\n",
-			plural(s.Sessions, "session"), s.Packets, s.RTPPackets+s.MediaPackets, s.Undecoded, s.Gaps, s.Bytes)
+		_, p.err = fmt.Fprintf(p.w, "%s in %d packets (%d of media, %d not decoded, %d neither IPv4 nor IPv6, %d later fragments, %d gaps), %d bytes\n",
+			plural(s.Sessions, "session"), s.Packets, s.RTPPackets+s.MediaPackets, s.Undecoded, s.NotIP, s.Fragments, s.Gaps, s.Bytes)
 	}
 	return p.err
 }
