@@ -29,7 +29,7 @@ func newTrace(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "trace -r FILE | -i IFACE",
 		Short: "Read the sessions and positions out of a capture or off an interface",
-		Long: "Reads a pcap or pcapng file, or what passes an interface, and tells each session and where it is.\n" +
+		Long: "Reads a pcap or pcapng file, packed by gzip or not, or what passes an interface, and tells each session and where it is.\n" +
 			"With -o json: one object a line, of type session, position or summary; t is Unix time of the capture.\n" +
 			"Needs no daemon; a file needs no privileges either.",
 		Args: atMost(0),
