@@ -89,7 +89,7 @@ type Limits struct {
 	Datagram      int           // bytes; default 32 KiB
 	Header        int           // bytes of one header line; default 1 KiB
 	Head          int           // bytes of all headers of one message over TCP; default 16 KiB
-	Connections   int           // TCP and TLS, per listener; default 512
+	Connections   int           // TCP and TLS, per listener, of which one source that is not trusted gets 1/16; default 512
 	Peers         int           // UDP source addresses remembered at once; default 16384
 	Idle          time.Duration // of a connection; default 120 s
 	Message       time.Duration // from first to last byte of a message; default 10 s

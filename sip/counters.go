@@ -49,6 +49,16 @@ type sourceBucket struct {
 	at     time.Time
 }
 
+// sourceOf returns the address that stands for a source: a whole /64 is one.
+func sourceOf(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return a
+}
+
 func newSourceBuckets(rate float64, burst int, now func() time.Time) *sourceBuckets {
 	return &sourceBuckets{rate: rate, burst: float64(burst), now: now, m: map[netip.Addr]sourceBucket{}}
 }
@@ -58,11 +68,7 @@ func (b *sourceBuckets) take(a netip.Addr) bool {
 	if b.rate <= 0 {
 		return true
 	}
-	if a.Is6() { // a whole /64 is one source
-		if p, err := a.Prefix(64); err == nil {
-			a = p.Addr()
-		}
-	}
+	a = sourceOf(a)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()

@@ -11,17 +11,54 @@ import (
 	"time"
 )
 
-// streamListener accepts TCP connections of peers that may speak, so many at once.
+// streamListener accepts TCP connections of peers that may speak, so many at once, of which one source
+// that is not believed gets a share.
 type streamListener struct {
 	net.Listener
-	s     *stack
-	l     *listener
-	tls   *tls.Config // nil: plain
-	slots chan struct{}
+	s   *stack
+	l   *listener
+	tls *tls.Config // nil: plain
+
+	mu   sync.Mutex // guards what follows
+	all  int        // connections
+	held map[netip.Addr]int
 }
 
+// What one source gets of the connections: a part, but so many at least.
+const (
+	sourceParts = 16
+	sourceLeast = 4
+)
+
 func newStreamListener(s *stack, l *listener, ln net.Listener) *streamListener {
-	return &streamListener{Listener: ln, s: s, l: l, slots: make(chan struct{}, s.cfg.Limits.Connections)}
+	return &streamListener{Listener: ln, s: s, l: l, held: map[netip.Addr]int{}}
+}
+
+// enter takes a place for a connection of peer; refused is the counter of why there is none.
+func (sl *streamListener) enter(peer netip.Addr) (refused string) {
+	source, most := sourceOf(peer), sl.s.cfg.Limits.Connections
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	switch {
+	case sl.all >= most:
+		return "connections_refused"
+	case sl.held[source] >= max(most/sourceParts, sourceLeast) && !sl.s.trust.believes(sl.l.network, peer):
+		return "connections_over_share"
+	}
+	sl.all++
+	sl.held[source]++
+	return ""
+}
+
+// leave gives the place back.
+func (sl *streamListener) leave(peer netip.Addr) {
+	source := sourceOf(peer)
+	sl.mu.Lock()
+	defer sl.mu.Unlock()
+	sl.all--
+	if sl.held[source]--; sl.held[source] == 0 {
+		delete(sl.held, source)
+	}
 }
 
 func newTLSListener(s *stack, l *listener, ln net.Listener, conf *tls.Config) *streamListener {
@@ -42,10 +79,8 @@ func (sl *streamListener) Accept() (net.Conn, error) {
 			_ = c.Close()
 			continue
 		}
-		select {
-		case sl.slots <- struct{}{}:
-		default:
-			sl.s.count.add("connections_refused")
+		if refused := sl.enter(peer.Addr().Unmap()); refused != "" {
+			sl.s.count.add(refused)
 			_ = c.Close()
 			continue
 		}
@@ -209,6 +244,6 @@ func (c *streamConn) Write(b []byte) (int, error) {
 
 // Close gives the place back.
 func (c *streamConn) Close() error {
-	c.once.Do(func() { <-c.sl.slots })
+	c.once.Do(func() { c.sl.leave(c.peer) })
 	return c.Conn.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -140,5 +141,77 @@ func TestStreamConnections(t *testing.T) {
 	_ = stranger.SetDeadline(time.Now().Add(patience))
 	if _, err := stranger.Read(make([]byte, 1)); err == nil {
 		t.Error("a stranger is heard")
+	}
+}
+
+// TestStreamShare: one terminal's connections leave places for those of others, and one that is
+// believed, a core's proxy, may have them all.
+func TestStreamShare(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	believed, err := parseTrusted([]string{"127.0.0.9"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stack{trust: believed, count: newCounters(), sources: newSourceBuckets(0, 0, time.Now)}
+	s.cfg.Registrar, s.cfg.Limits.Connections = true, 80
+	sl := newStreamListener(s, &listener{network: "tcp"}, ln)
+	defer sl.Close()
+	accepted := make(chan net.Conn, 100)
+	go func() {
+		for {
+			c, err := sl.Accept()
+			if err != nil {
+				return
+			}
+			accepted <- c
+		}
+	}()
+	dial := func(from string) (accept net.Conn, taken bool) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		c, err := d.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		refused := make(chan struct{})
+		go func() {
+			_ = c.SetReadDeadline(time.Now().Add(patience))
+			_, _ = c.Read(make([]byte, 1))
+			close(refused)
+		}()
+		select {
+		case in := <-accepted:
+			t.Cleanup(func() { in.Close() })
+			return in, true
+		case <-refused:
+			return nil, false
+		}
+	}
+	var last net.Conn
+	for i := range 7 {
+		c, taken := dial("127.0.0.2")
+		if taken != (i < 80/sourceParts) {
+			t.Fatalf("connection %d of a terminal is taken: %v", i+1, taken)
+		}
+		if taken {
+			last = c
+		}
+	}
+	if _, taken := dial("127.0.0.3"); !taken {
+		t.Error("another terminal is refused")
+	}
+	if last.Close(); len(sl.held) != 2 || sl.held[netip.MustParseAddr("127.0.0.2")] != 80/sourceParts-1 {
+		t.Errorf("held: %v", sl.held)
+	}
+	for i := range 80 - sl.all {
+		if _, taken := dial("127.0.0.9"); !taken {
+			t.Fatalf("connection %d of the core is refused", i+1)
+		}
+	}
+	if _, taken := dial("127.0.0.9"); taken || s.count.snapshot()["connections_over_share"] != 2 || s.count.snapshot()["connections_refused"] != 1 {
+		t.Errorf("one more is taken: %v; %v", taken, s.count.snapshot())
 	}
 }
