@@ -234,7 +234,7 @@ func TestFloodBesideAFilm(t *testing.T) {
 			if err != nil {
 				return
 			}
-			t.Cleanup(func() { _ = c.Close() })
+			defer func() { _ = c.Close() }() // with the listener
 		}
 	}()
 	share := cfg.flowShare()
