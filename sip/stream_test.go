@@ -203,10 +203,14 @@ func TestStreamShare(t *testing.T) {
 	if _, taken := dial("127.0.0.3"); !taken {
 		t.Error("another terminal is refused")
 	}
-	if last.Close(); len(sl.held) != 2 || sl.held[netip.MustParseAddr("127.0.0.2")] != 80/sourceParts-1 {
+	last.Close()
+	sl.mu.Lock()
+	left := 80 - sl.all
+	if len(sl.held) != 2 || sl.held[netip.MustParseAddr("127.0.0.2")] != 80/sourceParts-1 {
 		t.Errorf("held: %v", sl.held)
 	}
-	for i := range 80 - sl.all {
+	sl.mu.Unlock()
+	for i := range left {
 		if _, taken := dial("127.0.0.9"); !taken {
 			t.Fatalf("connection %d of the core is refused", i+1)
 		}
