@@ -107,9 +107,9 @@ func TestClients(t *testing.T) {
 }
 
 func pullByClient(t *testing.T, film peers.Film, kind peers.SIPKind) {
-	r := newRealLabWith(t, film.Dir, siteConfig{
+	r := newRealLabWith(t, siteConfig{
 		settle: realSettle * time.Second, only: []string{}, sip: strings.ReplaceAll(hotel, secret, clientSecret),
-	})
+	}, peers.ServerConfig{Media: film.Dir})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	onPhone := r.client(t, phone, bob, clientSecret)

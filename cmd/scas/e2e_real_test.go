@@ -22,6 +22,7 @@ type realMove struct {
 	origin, target peers.Kind
 	from, to       string // transports
 	steer          string
+	digest         bool // the server asks for credentials (RFC 7616), which only players have
 
 	transfer session.Transfer
 	left     peers.Shown   // the origin's last picture
@@ -61,7 +62,17 @@ func realMoves(matrix bool) []*realMove {
 		{origin: peers.MPV, from: peers.TCP, target: peers.FFmpeg, to: peers.TCP, steer: "transfer"},
 		{origin: peers.Gst, from: peers.TCP, target: peers.MPV, to: peers.UDP, steer: "always"},
 		{origin: peers.FFplay, from: peers.TCP, target: peers.Gst, to: peers.TCP, steer: "transfer"},
+		{origin: peers.MPV, from: peers.UDP, target: peers.Gst, to: peers.TCP, steer: "transfer", digest: true},
+		{origin: peers.FFplay, from: peers.TCP, target: peers.MPV, to: peers.UDP, steer: "transfer", digest: true},
 	}
+}
+
+func (m *realMove) name() string {
+	name := fmt.Sprintf("%s-%s-%s-%s", m.origin, m.from, m.target, m.to)
+	if m.digest {
+		name += "-digest"
+	}
+	return name
 }
 
 // realMatrix has every player as origin and as target, over both transports, watched and steered.
@@ -88,14 +99,23 @@ func TestRealMoves(t *testing.T) {
 	moves := realMoves(os.Getenv("SCAS_MATRIX") == "1")
 	t.Run("move", func(t *testing.T) {
 		for _, m := range moves {
-			t.Run(fmt.Sprintf("%s-%s-%s-%s", m.origin, m.from, m.target, m.to), func(t *testing.T) {
+			t.Run(m.name(), func(t *testing.T) {
 				t.Parallel()
-				m.run(t, newRealLab(t, film.Dir, m.steer), film)
+				m.run(t, m.lab(t, film), film)
 				m.check(t)
 			})
 		}
 	})
 	t.Logf("\n%s", realTable(moves))
+}
+
+func (m *realMove) lab(t *testing.T, film peers.Film) *realLab {
+	t.Helper()
+	server := peers.ServerConfig{Media: film.Dir}
+	if m.digest {
+		server.User, server.Pass = "bob", "secret"
+	}
+	return newRealLabWith(t, siteConfig{steer: m.steer, settle: realSettle * time.Second}, server)
 }
 
 // run carries the move out and measures it.
@@ -108,10 +128,15 @@ func (m *realMove) run(t *testing.T, r *realLab, film peers.Film) {
 		t.Fatal(err)
 	}
 	r.scas(t, &m.transfer, "transfer", "--to", "tv")
-	if !rtsp.SameURL(m.transfer.URL, url) { // libavformat writes the default port into it
-		t.Errorf("the target is told to open %s, want %s", m.transfer.URL, url)
+	// libavformat writes the default port into it; nobody's password stands there
+	if want := rtsp.StripUserinfo(url); !rtsp.SameURL(m.transfer.URL, want) || strings.Contains(m.transfer.URL, "@") {
+		t.Errorf("the target is told to open %s, want %s", m.transfer.URL, want)
 	}
-	target := r.play(t, m.target, m.to, tv, m.transfer.URL)
+	opens := m.transfer.URL
+	if m.digest {
+		opens = url // its user has credentials as well
+	}
+	target := r.play(t, m.target, m.to, tv, opens)
 	var err error
 	if m.first, err = target.WaitPicture(ctx, 0); err != nil {
 		t.Fatal(err)

@@ -63,16 +63,16 @@ func realSite(t *testing.T) peers.Film {
 // newRealLab starts the server in ms, serving the films of dir media, and the gateway in gw.
 func newRealLab(t *testing.T, media, steer string) *realLab {
 	t.Helper()
-	return newRealLabWith(t, media, siteConfig{steer: steer, settle: realSettle * time.Second})
+	return newRealLabWith(t, siteConfig{steer: steer, settle: realSettle * time.Second}, peers.ServerConfig{Media: media})
 }
 
-// newRealLabWith is newRealLab with another configuration.
-func newRealLabWith(t *testing.T, media string, cfg siteConfig) *realLab {
+// newRealLabWith is newRealLab with other configurations.
+func newRealLabWith(t *testing.T, cfg siteConfig, server peers.ServerConfig) *realLab {
 	t.Helper()
 	r := &realLab{site: newSite(t, cfg)}
+	server.Start, server.NS = r.Command, lab.MS
 	var err error
-	r.server, err = peers.StartGstServer(t.Context(), peers.ServerConfig{Start: r.Command, NS: lab.MS, Media: media})
-	if err != nil {
+	if r.server, err = peers.StartGstServer(t.Context(), server); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(r.server.Close)
