@@ -184,7 +184,7 @@ func TestRestoreKnowsTheUser(t *testing.T) {
 	talk(d, testFlow(), at, "C SETUP rtsp://h/a RTSP/1.0|CSeq: 1|Transport: RTP/AVP;unicast;client_port=5000-5001",
 		"S RTSP/1.0 200 OK|CSeq: 1|Session: x|Transport: RTP/AVP;unicast;client_port=5000-5001;server_port=6000-6001")
 	d.byID["s1"].rec.Steered = false
-	b, err := d.Snapshot()
+	b, err := (&Live{d: d}).Snapshot()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -230,7 +230,7 @@ func (s *sess) detail(now time.Time) Detail {
 		ContentURL: deref(s.rec.URL), Scale: s.scale, SDPRange: s.sdpRaw, Timeout: s.timeout, LastCSeq: s.cseq,
 		Depth: s.profile.depth(s.live, s.sought), FirstMedia: s.since, Receipt: s.receipt,
 		Unreachable: s.refused,
-		Teardown: s.stopped, Terminated: s.stopped || s.rec.State == session.Ended,
+		Teardown:    s.stopped, Terminated: s.stopped || s.rec.State == session.Ended,
 	}
 	if s.film != nil {
 		x.MMS, x.LastMedia, x.Depth = s.film.detail(s), s.film.newest(), s.lag()

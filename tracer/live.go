@@ -9,9 +9,11 @@ package tracer
 // into the kernel (a map write) and into the table from within.
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -210,11 +212,26 @@ func (l *Live) Moved(id string, f bpf.Flow, now time.Time) {
 	}
 }
 
-// Snapshot returns the sessions for Restore.
+// Snapshot returns the sessions for Restore, the oldest first. It takes them one by one: with as many
+// as a gateway may watch it takes seconds, in which events go on.
 func (l *Live) Snapshot() ([]byte, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.d.Snapshot()
+	all := slices.SortedFunc(maps.Values(l.d.sessions), func(a, b *sess) int { return cmp.Compare(a.number, b.number) })
+	l.mu.Unlock()
+	list := []byte{'['}
+	for _, s := range all {
+		l.mu.Lock()
+		b, err := s.snapshot()
+		l.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		if len(list) > 1 && len(b) > 0 {
+			list = append(list, ',')
+		}
+		list = append(list, b...)
+	}
+	return append(list, ']'), nil
 }
 
 // Restore takes what Snapshot gave before a restart.

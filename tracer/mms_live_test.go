@@ -265,7 +265,7 @@ func TestMMSRestore(t *testing.T) {
 		var restored bool
 		mmsFrames(t, name, before, func(in *frames, b []byte, at time.Time) {
 			if n++; n == 80 {
-				saved, err := before.Snapshot()
+				saved, err := (&Live{d: before}).Snapshot()
 				if err != nil {
 					t.Fatal(err)
 				}

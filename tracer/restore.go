@@ -56,16 +56,13 @@ type savedTrack struct {
 	At       time.Time       `json:"at"`
 }
 
-// Snapshot returns the sessions that are not over, for Restore after a restart. A steered
-// session is left out: it ends with the daemon.
-func (d *Decoder) Snapshot() ([]byte, error) {
-	all := []saved{}
-	for _, s := range d.sessions {
-		if !s.rec.Steered && !s.rec.Opaque {
-			all = append(all, s.save())
-		}
+// snapshot returns the session in JSON, nothing for one that is over or is steered: it ends with the
+// daemon.
+func (s *sess) snapshot() ([]byte, error) {
+	if s.rec.State == session.Ended || s.rec.Steered || s.rec.Opaque {
+		return nil, nil
 	}
-	return json.Marshal(all)
+	return json.Marshal(s.save())
 }
 
 func (s *sess) save() saved {
