@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -165,13 +167,25 @@ func TestRolesApart(t *testing.T) {
 	a.serveAS(t)
 	a.declined(t, onPhone, onTV, target) // an order, without anybody having registered again
 
+	a.examined(t)
+	var pending session.Transfer
+	a.order(t, &pending, id)
+
 	t.Log("the gateway is killed")
 	dead = a.kill(t)
 	goesOn(t, watched, dead.Add(2*time.Second))
 	if _, said, code := a.onAS(t, "transfer", id, "--to", "tv"); code != exitFailed || !strings.Contains(said, "gateway gw1 does not answer") {
 		t.Errorf("an order for a dead gateway: exit code %d: %s", code, said)
 	}
+	if _, said, code := a.onAS(t, "transfer", "--cancel", pending.ID); code != exitFailed || !strings.Contains(said, "gateway gw1 does not answer") ||
+		!strings.Contains(said, string(session.DaemonRestart)) {
+		t.Errorf("a transfer of a dead gateway is called off: exit code %d: %s", code, said)
+	}
 	a.serveGateway(t, "")
+	await(t, soon, "its open transfer has failed", func() bool {
+		_, err := a.asAPI.get(t.Context(), "/v1/transfers/"+pending.ID, &pending)
+		return err == nil && pending.State == session.Failed && *pending.Reason == session.DaemonRestart
+	})
 	if all := a.names(t); !slices.Equal(all, []string{"phone", "tv"}) {
 		t.Errorf("the gateway begins with %v", all)
 	}
@@ -198,6 +212,30 @@ func TestRolesApart(t *testing.T) {
 	await(t, soon, "nobody is admitted any more", func() bool { return len(a.enrolled(t)) == 0 && a.opened(t) == 0 && len(a.sessions(t, "")) == 0 })
 	a.stop(t)
 	a.discreet(t)
+}
+
+// order gives an order at the application server and leaves it open.
+func (a *apart) order(t *testing.T, x *session.Transfer, id string) {
+	t.Helper()
+	out, said, code := a.onAS(t, "transfer", id, "--to", "tv", "-o", "json")
+	if err := json.Unmarshal([]byte(out), x); err != nil || code != exitDone || x.State != session.Armed {
+		t.Fatalf("exit code %d: %v: %s%s", code, err, out, said)
+	}
+}
+
+// examined checks that doctor finds both processes at the store, and would find a second
+// application server.
+func (a *apart) examined(t *testing.T) {
+	t.Helper()
+	file := filepath.Join(a.dir, "as.yaml")
+	for node, want := range map[string]string{"as1": "ok +as as1 +is running, its clock agrees", "as2": "MISSING +as as1 +is another application server"} {
+		out, _ := a.Command(t.Context(), lab.GW, program(t), "doctor", "-c", file, "--set", "node="+node).CombinedOutput() // what it finds is looked at
+		for _, line := range []string{want, "ok +gateway gw1 +is running, its clock agrees", "ok +state_store +JetStream answers"} {
+			if !regexp.MustCompile(line).Match(out) {
+				t.Errorf("doctor of %s, without %q:\n%s", node, line, out)
+			}
+		}
+	}
 }
 
 // seenByAS checks what the application server shows: what the gateway does.

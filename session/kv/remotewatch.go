@@ -19,7 +19,7 @@ import (
 // transfers, and who is there.
 func (r *Remote) Run(ctx context.Context) error {
 	messages := make(chan *nats.Msg, 1024)
-	for _, subject := range []string{".alive", ".transfer", ".as"} {
+	for _, subject := range []string{".alive", ".transfer", ".as", ".probe"} {
 		sub, err := r.s.nc.ChanSubscribe(r.s.cfg.Prefix+subject, messages)
 		if err != nil {
 			return fmt.Errorf("follow gateways: %w", err)
@@ -63,6 +63,8 @@ func (r *Remote) take(m *nats.Msg) {
 		r.heard(m.Data)
 	case r.s.cfg.Prefix + ".as":
 		r.compare(m.Data)
+	case r.s.cfg.Prefix + ".probe":
+		r.sayAlive()
 	default:
 		if x, ok := parse[storedTransfer](m.Data); ok {
 			r.putTransfer(at(transfersBucket, x.Gateway, x.Transfer.ID).key, *x)
