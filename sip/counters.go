@@ -16,7 +16,15 @@ type counters struct {
 	n  map[string]uint64
 }
 
-func newCounters() *counters { return &counters{n: map[string]uint64{}} }
+// newCounters returns counters of which the ones named are shown before anything was counted: an
+// alert does not see the first step of one that comes out of nothing.
+func newCounters(shown ...string) *counters {
+	c := &counters{n: map[string]uint64{}}
+	for _, name := range shown {
+		c.n[name] = 0
+	}
+	return c
+}
 
 func (c *counters) add(name string) {
 	c.mu.Lock()

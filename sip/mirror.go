@@ -21,7 +21,7 @@ type Mirror struct {
 
 // NewMirror returns a mirror without bindings.
 func NewMirror(g Gate, log *slog.Logger) *Mirror {
-	return &Mirror{gate: newGatekeeper(g, log, newCounters()), byKey: map[string]session.Binding{}}
+	return &Mirror{gate: newGatekeeper(g, log, newCounters("gate_errors")), byKey: map[string]session.Binding{}}
 }
 
 // Run calls the Gate until ctx ends; what is open stays so.

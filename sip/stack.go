@@ -73,7 +73,7 @@ func newStack(cfg Config, log *slog.Logger, now func() time.Time) (*stack, error
 		return nil, err
 	}
 	s := &stack{
-		cfg: cfg, log: log, trust: t, count: newCounters(), now: now,
+		cfg: cfg, log: log, trust: t, count: newCounters("digest_locked", "gate_errors", "panics", "rate_limited", "store_failed", "untrusted"), now: now,
 		slots:    make(chan struct{}, cfg.Limits.Requests),
 		handlers: map[string]handlerFunc{},
 		sources:  newSourceBuckets(cfg.Limits.SourceRate, cfg.Limits.SourceBurst, now),

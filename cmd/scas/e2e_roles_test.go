@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"scas/admin"
 	"scas/internal/lab"
@@ -168,6 +169,7 @@ func TestRolesApart(t *testing.T) {
 	a.declined(t, onPhone, onTV, target) // an order, without anybody having registered again
 
 	a.examined(t)
+	a.measured(t)
 	var pending session.Transfer
 	a.order(t, &pending, id)
 
@@ -233,6 +235,34 @@ func (a *apart) examined(t *testing.T) {
 		for _, line := range []string{want, "ok +gateway gw1 +is running, its clock agrees", "ok +state_store +JetStream answers"} {
 			if !regexp.MustCompile(line).Match(out) {
 				t.Errorf("doctor of %s, without %q:\n%s", node, line, out)
+			}
+		}
+	}
+}
+
+// measured checks that the metrics of both processes keep to Prometheus' conventions, and that those
+// which documents and alerts name are there.
+func (a *apart) measured(t *testing.T) {
+	t.Helper()
+	var all strings.Builder
+	for _, api := range []*client{a.api, a.asAPI} {
+		raw, err := api.call(t.Context(), "GET", "/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if problems, err := promlint.New(bytes.NewReader(raw)).Lint(); err != nil || len(problems) > 0 {
+			t.Errorf("%v %v", err, problems)
+		}
+		all.Write(raw)
+	}
+	for _, file := range []string{"../../docs/operating.md", "../../deploy/prometheus-rules.yaml"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`scas_[a-z_]+[a-z]`).FindAllString(string(text), -1) {
+			if !regexp.MustCompile(`(?m)^` + name + `[ {]`).MatchString(all.String()) {
+				t.Errorf("%s names %s, which is not there", file, name)
 			}
 		}
 	}
