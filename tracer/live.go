@@ -241,13 +241,13 @@ func (l *Live) Restore(b []byte, now time.Time) error {
 	return l.d.Restore(b, now)
 }
 
-// Leave ends the watching of a terminal's sessions: it is no subscriber any more. Its
-// players go on.
-func (l *Live) Leave(terminal session.Terminal, now time.Time) {
+// Leave ends the watching of the sessions of all terminals whose address is of place: they are no
+// subscribers any more. Their players go on.
+func (l *Live) Leave(place netip.Prefix, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.d.sessions {
-		if s.key.terminal == terminal.IP {
+		if place.Contains(s.key.terminal) {
 			l.d.end(s, now)
 		}
 	}

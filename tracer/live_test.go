@@ -162,7 +162,7 @@ func TestLivePosition(t *testing.T) {
 	}
 }
 
-// TestRestore stops in the middle of a session and starts anew, as a restarted daemon does.
+// TestRename: sessions are called by the names their user's terminals have now.
 func TestRename(t *testing.T) {
 	name := "gst20-gst-udp-keepalive"
 	pts := points(t, name, "truth")
@@ -179,6 +179,27 @@ func TestRename(t *testing.T) {
 	})
 }
 
+// TestLeave: who is no subscriber any more is not watched, by address or by prefix.
+func TestLeave(t *testing.T) {
+	at := time.Now()
+	l, table, media := crowd(t, 300)
+	for _, place := range []string{"10.0.0.7/32", "10.0.1.0/24", "fd00::/64"} {
+		l.Leave(netip.MustParsePrefix(place), at)
+	}
+	playing := map[netip.Addr]bool{}
+	for _, r := range table.List() {
+		if r.State == session.Playing {
+			playing[r.Terminal.IP] = true
+		}
+	}
+	for i, f := range media {
+		if want := i != 7 && i < 256; playing[f.Terminal.Addr()] != want {
+			t.Errorf("%v: watched %v, want %v", f.Terminal.Addr(), !want, want)
+		}
+	}
+}
+
+// TestRestore stops in the middle of a session and starts anew, as a restarted daemon does.
 func TestRestore(t *testing.T) {
 	name := "gst20-gst-udp-keepalive"
 	pts := points(t, name, "truth")

@@ -105,10 +105,9 @@ type gate struct {
 		Unsubscribe(netip.Addr) error
 	}
 	live interface {
-		Leave(t session.Terminal, now time.Time)
+		Leave(place netip.Prefix, now time.Time)
 		Rename(aor string, now time.Time)
 	}
-	table     interface{ List() []session.Record }
 	directory *directory
 	now       func() time.Time
 }
@@ -117,7 +116,7 @@ type gate struct {
 func (g *gate) Open(b session.Binding) error {
 	before, known := g.directory.at(b.IP)
 	if known && before.AoR != b.AoR {
-		g.leave(netip.PrefixFrom(b.IP, b.IP.BitLen())) // what plays there is another user's
+		g.live.Leave(netip.PrefixFrom(b.IP, b.IP.BitLen()), g.now()) // what plays there is another user's
 	}
 	g.directory.bind(b) // before anything of it is seen
 	err := g.kernel.Subscribe(b.IP)
@@ -141,19 +140,8 @@ func (g *gate) Close(b session.Binding) error {
 		}
 	}
 	g.directory.unbind(b.IP) // before its sessions are ended: nothing may bring them back
-	g.leave(place)
+	g.live.Leave(place, g.now())
 	return nil
-}
-
-// leave ends the watching of all sessions of a place.
-func (g *gate) leave(place netip.Prefix) {
-	now := g.now()
-	g.live.Leave(session.Terminal{IP: place.Addr()}, now)
-	for _, r := range g.table.List() {
-		if r.State != session.Ended && place.Contains(r.Terminal.IP) && r.Terminal.IP != place.Addr() {
-			g.live.Leave(r.Terminal, now)
-		}
-	}
 }
 
 // admitted is the kernel half as the tracer sees it where terminals come and go: what is still

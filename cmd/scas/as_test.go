@@ -33,7 +33,7 @@ func (f *fakeGate) Unsubscribe(a netip.Addr) error {
 	return f.refuse
 }
 
-func (f *fakeGate) Leave(t session.Terminal, _ time.Time) { f.left = append(f.left, t.IP.String()) }
+func (f *fakeGate) Leave(place netip.Prefix, _ time.Time) { f.left = append(f.left, place.String()) }
 
 func (f *fakeGate) Rename(aor string, _ time.Time) { f.named = append(f.named, aor) }
 
@@ -41,8 +41,8 @@ func TestGate(t *testing.T) {
 	d := newDirectory(config{Gateway: gatewayConfig{IPv6Prefix: 64}, Subscribers: []subscriber{
 		{AoR: "sip:bob@x", Terminals: []session.Terminal{{Name: "radio", IP: netip.MustParseAddr("10.0.0.9")}}},
 	}})
-	f, table := &fakeGate{d: d}, session.NewTable()
-	g := &gate{kernel: f, live: f, table: table, directory: d, now: time.Now}
+	f := &fakeGate{d: d}
+	g := &gate{kernel: f, live: f, directory: d, now: time.Now}
 	binding := func(aor, name, ip string) session.Binding {
 		return session.Binding{Key: aor + name, AoR: aor, Name: name, IP: netip.MustParseAddr(ip), Source: session.FromRegister}
 	}
@@ -66,20 +66,18 @@ func TestGate(t *testing.T) {
 		t.Errorf("sessions renamed of %v", f.named)
 	}
 	guest := binding("sip:joe@x", "phone", "10.0.0.1")
-	check("another user", g.Open(guest), []string{"10.0.0.1/32"}, []string{"10.0.0.1"}, map[string]string{"::ffff:10.0.0.1": "phone"})
-	check("closed", g.Close(guest), []string{}, []string{"10.0.0.1"}, map[string]string{"10.0.0.1": ""})
-	check("closed again", g.Close(guest), []string{}, []string{"10.0.0.1"}, nil)
+	check("another user", g.Open(guest), []string{"10.0.0.1/32"}, []string{"10.0.0.1/32"}, map[string]string{"::ffff:10.0.0.1": "phone"})
+	check("closed", g.Close(guest), []string{}, []string{"10.0.0.1/32"}, map[string]string{"10.0.0.1": ""})
+	check("closed again", g.Close(guest), []string{}, []string{"10.0.0.1/32"}, nil)
 
 	// two addresses of one prefix are one place for the kernel
 	check("six", errors.Join(g.Open(six), g.Open(other)), []string{"fd00::/64"}, nil, map[string]string{"fd00::1": "tv", "fd00::2": "pc"})
-	check("one left", g.Close(six), []string{"fd00::/64"}, []string{"fd00::1"}, map[string]string{"fd00::1": "pc"})
-	table.Put(session.Record{ID: "s1", State: session.Playing, Terminal: session.Terminal{IP: netip.MustParseAddr("fd00::77")}})
-	table.Put(session.Record{ID: "s2", State: session.Playing, Terminal: session.Terminal{IP: netip.MustParseAddr("fd00:1::77")}})
-	check("both left", g.Close(other), []string{}, []string{"fd00::", "fd00::77"}, map[string]string{"fd00::2": ""})
+	check("one left", g.Close(six), []string{"fd00::/64"}, []string{"fd00::1/128"}, map[string]string{"fd00::1": "pc"})
+	check("both left", g.Close(other), []string{}, []string{"fd00::/64"}, map[string]string{"fd00::2": ""})
 
 	// the configuration's own stay
 	check("static", g.Open(binding("sip:bob@x", "guest", "10.0.0.9")), []string{"10.0.0.9/32"}, nil, map[string]string{"10.0.0.9": "guest"})
-	check("static stays", g.Close(binding("sip:bob@x", "guest", "10.0.0.9")), []string{"10.0.0.9/32"}, []string{"10.0.0.9"}, map[string]string{"10.0.0.9": "radio"})
+	check("static stays", g.Close(binding("sip:bob@x", "guest", "10.0.0.9")), []string{"10.0.0.9/32"}, []string{"10.0.0.9/32"}, map[string]string{"10.0.0.9": "radio"})
 
 	f.refuse = errors.New("full")
 	if g.Open(phone) == nil {

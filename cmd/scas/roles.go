@@ -34,11 +34,9 @@ func (n *node) openRoles() {
 // gate returns what opens and closes this gateway; in a process that is none it only remembers
 // which terminal an address stands for.
 func (n *node) gate() *gate {
-	g := &gate{kernel: nowhere{}, live: nowhere{}, table: n.table, directory: n.directory, now: n.now}
+	g := &gate{kernel: nowhere{}, live: nowhere{}, directory: n.directory, now: n.now}
 	if n.cfg.watches() {
 		g.kernel, g.live = n.gateway, n.live
-	} else {
-		g.table = nowhere{}
 	}
 	return g
 }
@@ -46,12 +44,11 @@ func (n *node) gate() *gate {
 // nowhere is the kernel and the tracer of a process that is no gateway.
 type nowhere struct{}
 
-// Subscribe, Unsubscribe, Leave and Rename do nothing; List is empty.
-func (nowhere) Subscribe(netip.Addr) error        { return nil }
-func (nowhere) Unsubscribe(netip.Addr) error      { return nil }
-func (nowhere) Leave(session.Terminal, time.Time) {}
-func (nowhere) Rename(string, time.Time)          {}
-func (nowhere) List() []session.Record            { return nil }
+// Subscribe, Unsubscribe, Leave and Rename do nothing.
+func (nowhere) Subscribe(netip.Addr) error    { return nil }
+func (nowhere) Unsubscribe(netip.Addr) error  { return nil }
+func (nowhere) Leave(netip.Prefix, time.Time) {}
+func (nowhere) Rename(string, time.Time)      {}
 
 // mirror admits the terminals that an application server in another process knows.
 type mirror struct {
