@@ -41,6 +41,9 @@ type ender struct {
 	id  string
 	d   tracer.Detail
 	cut time.Time
+	// told: the server was asked to end the session. From then on the end is carried through, also
+	// when the daemon ends: the player would wait for ever for a film that does not come.
+	told bool
 }
 
 // endOrigin ends a session so that its player ends cleanly and its server forgets it. It
@@ -165,7 +168,7 @@ func (x *ender) sleep(d time.Duration) bool {
 // nothing more in either direction, or the player's answer would provoke a RST to it.
 func (x *ender) closeFlow() {
 	f := x.d.Control
-	if st, ok := x.s.k.TCPStats(f); ok && !closed(st) && x.ctx.Err() == nil {
+	if st, ok := x.s.k.TCPStats(f); ok && !closed(st) && (x.told || x.ctx.Err() == nil) {
 		x.cutFlow(bpf.TCP, f, bpf.CutBoth, flowCut)
 		x.forge(rstToServer(f, st))
 		x.finPlayer(f)

@@ -274,3 +274,24 @@ func TestTeardownIsNotAnswered(t *testing.T) {
 		t.Errorf("failed %d", n)
 	}
 }
+
+// The daemon ends while the end of a watched film is under way. Its server was told already: the
+// player is told, too.
+func TestShutdownWhileTheOriginEnds(t *testing.T) {
+	b := newBed(t, quietConfig())
+	b.origin()
+	d, _ := b.tr.Detail("s1", time.Now())
+	b.tr.set("s1", func(d *tracer.Detail) { d.Record.Transport = session.TCP })
+	b.k.do(func() { b.k.tcp[d.Control] = bpf.TCPStats{} })
+	x := b.commits()
+	own := b.accepted()
+	until(t, own) // the server does not answer
+	eventually(t, "cut", func() bool { return len(b.k.cutList()) == 1 })
+	b.stop()
+	if n := b.s.Stats()["segments_forged"]; n != 2 {
+		t.Errorf("%d segments forged, want a RST and a FIN", n)
+	}
+	if x, _ = b.table.Transfer(x.ID); x.State != session.Failed || deref(x.Reason) != session.DaemonRestart {
+		t.Errorf("transfer %s for %q", x.State, deref(x.Reason))
+	}
+}

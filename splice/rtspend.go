@@ -70,6 +70,9 @@ func (x *ender) watchedTCP() {
 	late := time.AfterFunc(tellFirst, cut)
 	x.teardown()
 	late.Stop()
+	if x.ctx.Err() != nil && !x.told {
+		return // the daemon ends: the film goes on
+	}
 	cut()
 	x.closeControl()
 }
@@ -179,6 +182,7 @@ func (x *ender) teardown() bool {
 	if _, err := c.Write(x.request(x.d.LastCSeq + 1).Marshal()); err != nil {
 		return x.answered(0, err)
 	}
+	x.told = true
 	return x.answered(readStatus(c))
 }
 
