@@ -1,6 +1,7 @@
 package splice
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -57,7 +58,14 @@ func (o sockets) forge(s segment) error {
 		return err
 	}
 	// The port of the destination must be 0 with a raw IPv6 socket.
-	if err := unix.Sendto(fd, s.marshal(), 0, sockaddr(netip.AddrPortFrom(s.to.Addr(), 0))); err != nil {
+	packet := s.marshal()
+	err = unix.Sendto(fd, packet, 0, sockaddr(netip.AddrPortFrom(s.to.Addr(), 0)))
+	if forbidden(err) && s.to.Addr().Is4() {
+		if e := o.onLink(s.to.Addr(), packet); !errors.Is(e, errNoNeighbour) {
+			return e
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("send segment %v to %v: %w", s.from, s.to, err)
 	}
 	return nil

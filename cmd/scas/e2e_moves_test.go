@@ -110,6 +110,7 @@ func labMoves() []*labMove {
 		{name: "TEARDOWN refused", server: lab.Live555Server(), origin: freezing, target: tcp(), before: refuseTeardown, refused: true},
 		{name: "the target seeks at once", server: lab.Live555Server(), origin: tcp(), target: udp(), opened: seekTarget},
 		{name: "strict reverse path, beside WireGuard", site: always, server: lab.GstServer(), origin: udp(), target: tcp(), prepare: strictPaths},
+		{name: "a filter lets nothing out in the server's name", server: lab.GstServer(), origin: tcp(), target: tcp(), before: nothingInTheServersName},
 		{name: "a server that ignores the position", server: ignoring, origin: tcp(), target: udp(), expect: startsAtZero},
 	}
 }
@@ -331,6 +332,16 @@ func strictPaths(t *testing.T, m *labMove) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// nothingInTheServersName is what a filter does that drops what is invalid, on a router with NAT.
+func nothingInTheServersName(t *testing.T, m *labMove) {
+	t.Helper()
+	cmd := m.gw.Command(t.Context(), lab.GW, "ip", "rule", "add", "pref", "5", "iif", "lo",
+		"fwmark", "0x20000000/0x20000000", "to", m.host(phone).String(), "prohibit")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("ip rule: %v: %s", err, out)
 	}
 }
 
