@@ -51,7 +51,8 @@ func newDemo(e *env) *cobra.Command {
 			}
 			ctx, cancel := context.WithTimeout(ctx, limit)
 			defer cancel()
-			d := &demo{e: e, real: real, began: e.now(), told: e.stdout, fig: figures{Real: real, Protocol: string(protocol)}}
+			defer e.pipes()()
+			d := &demo{e: e, real: real, began: e.now(), told: &listener{e.stdout, cancel}, fig: figures{Real: real, Protocol: string(protocol)}}
 			if out.json() {
 				d.told = io.Discard
 			}
@@ -88,6 +89,24 @@ func (p *demoProtocol) Set(s string) error {
 	*p = demoProtocol(s)
 	return nil
 }
+
+// listener is where the demo tells; when nobody listens any more it need not go on.
+type listener struct {
+	io.Writer
+	cancel func()
+}
+
+// Write tells.
+func (h *listener) Write(b []byte) (int, error) {
+	n, err := h.Writer.Write(b)
+	if err != nil {
+		h.cancel()
+	}
+	return n, err
+}
+
+// errStopped is how a demo ends that somebody stopped.
+var errStopped = errors.New("the demo was stopped; what it had made is gone again")
 
 // demo is one run. Its steps are in demosteps.go.
 type demo struct {
@@ -133,12 +152,20 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if d.daemon, err = startDemoDaemon(ctx, d.e, d.lab, dir); err != nil {
+	if d.daemon, err = startDemoDaemon(ctx, d.e, d.lab, dir); errors.Is(ctx.Err(), context.Canceled) {
+		if err == nil {
+			d.daemon.stop()
+		}
+		return errStopped
+	} else if err != nil {
 		return err
 	}
 	d.tell("gateway", "watches; phone and tv of sip:bob@ims.example are enrolled")
 	err = d.play(ctx)
 	d.fig.DaemonExit = d.daemon.stop()
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return errStopped
+	}
 	if err != nil {
 		return fmt.Errorf("%w\nscas serve said:\n%s", err, d.daemon.said.String())
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -159,6 +160,35 @@ func TestDemoInterrupted(t *testing.T) {
 	_ = cmd.Wait() // the exit code says it
 	if code := cmd.ProcessState.ExitCode(); code != exitFailed {
 		t.Errorf("exit code %d\n%s%s", code, out.String(), errs.String())
+	}
+	if left := namespaces(t, cmd.Process.Pid); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+// A demo whose reader goes, as in `scas demo | head`, takes its network and its daemon down as well.
+func TestDemoUnheard(t *testing.T) {
+	t.Parallel()
+	lab.Root(t)
+	from, to, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	cmd := exec.CommandContext(t.Context(), program(t), "demo")
+	var errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = to, &errs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	to.Close()
+	if _, err := bufio.NewReader(from).ReadString('\n'); err != nil {
+		t.Errorf("%v\n%s", err, errs.String())
+	}
+	from.Close()
+	_ = cmd.Wait() // the exit code says it
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(errs.String(), errStopped.Error()) {
+		t.Errorf("exit code %d\n%s", code, errs.String())
 	}
 	if left := namespaces(t, cmd.Process.Pid); len(left) > 0 {
 		t.Errorf("left %v", left)

@@ -32,6 +32,8 @@ type env struct {
 	// signals returns a context that ends with the first SIGINT or SIGTERM, and a second one
 	// that ends with the second.
 	signals func() (first, second context.Context, stop func())
+	// pipes makes writing to a reader that has gone an error until stop; else it ends the program.
+	pipes func() (stop func())
 }
 
 func newEnv() *env {
@@ -44,6 +46,7 @@ func newEnv() *env {
 		euid:     os.Geteuid,
 		readFile: readFile,
 		signals:  catchSignals,
+		pipes:    catchPipes,
 	}
 }
 
@@ -98,6 +101,13 @@ func catchSignals() (first, second context.Context, stop func()) {
 		endFirst()
 		endSecond()
 	}
+}
+
+// catchPipes takes SIGPIPE. It is not ignored: what is started would inherit that.
+func catchPipes() (stop func()) {
+	ch := make(chan os.Signal, 1)
+	signal.Notify(ch, syscall.SIGPIPE)
+	return func() { signal.Stop(ch) }
 }
 
 // usageError is a command line that cannot be understood.
