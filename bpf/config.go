@@ -22,7 +22,7 @@ type Config struct {
 	MaxSubscribers uint32             // default 65536
 	MaxFlows       uint32             // of TCP connections, of which one terminal gets 1/64, and as many of UDP media flows, 1/256; default 131072
 	RingBytes      uint32             // of the ring buffer, a power of two of at least 64 KiB; default 8 MiB
-	CopyRate       uint32             // bytes of server payload copied in a second, node-wide, and eight times what is sent up for one terminal; default 64 MiB
+	CopyRate       uint32             // bytes of server payload copied in a second, node-wide, and sixteen times what is sent up for one terminal; default 64 MiB
 	Attach         Attach             // how programs are put on devices; default AttachAuto
 	Log            *slog.Logger       // nil: slog.Default
 }

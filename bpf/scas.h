@@ -86,7 +86,7 @@ enum note {
 	NOTE_STEER_NO_LISTENER,
 	NOTE_STEER_ASSIGN_FAILED,
 	NOTE_STEER_UNANSWERED, /* SYN passed on: ours came to nothing, a packet filter drops them */
-	NOTE_RECORD_BUSY, /* a record held by another processor for too long: packet not accounted */
+	NOTE_RECORD_BUSY,      /* a record held by another processor for too long: packet not accounted */
 	NOTES,
 };
 
@@ -375,7 +375,7 @@ volatile const __u32 mark_bit = 0x20000000;
 volatile const __u64 sample_ns = 200000000;
 volatile const __u32 steer_always = 0;
 volatile const __u32 copy_rate = 64 << 20;  /* copied bytes per second, node-wide */
-volatile const __u32 event_share = 8 << 20; /* bytes of records sent up for one terminal in a second */
+volatile const __u32 event_share = 4 << 20; /* bytes of records sent up for one terminal in a second */
 volatile const __u32 flow_share = 2048;     /* records of TCP connections of one terminal */
 volatile const __u8 service_ports[16384];   /* two bits a port: enum service */
 

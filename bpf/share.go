@@ -21,7 +21,7 @@ const (
 // What one terminal may have sent up in a second: a part of the copy rate, and what is enough for
 // signalling where that is small.
 const (
-	eventParts = 8
+	eventParts = 16
 	eventLeast = 1 << 20
 )
 

@@ -87,7 +87,38 @@ func TestHeadInPieces(t *testing.T) {
 	}
 }
 
-// TestBodyInPieces: the same of a body.
+// TestLineInPieces: the same of its first line.
+func TestLineInPieces(t *testing.T) {
+	d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
+	feed := func(s string) { d.Stream(testFlow(), bpf.ToServer, []byte(s), time.Unix(1000, 0)) }
+	feed("OPTIONS rtsp://h/")
+	for range 20_000 {
+		feed("a")
+	}
+	if d.read > 2<<20 {
+		t.Errorf("%d bytes were read for a line of 20000", d.read)
+	}
+	for _, piece := range []string{" RTSP/1.0\r", "\nCSeq: 1\r", "\n\r", "\nOPTIONS rtsp://h/a RTSP/1.0\r\nCSeq: 2\r\n\r\n"} {
+		feed(piece)
+	}
+	if c := d.conns[testFlow()]; len(c.pending) != 2 || len(c.pending[0].url) < 20_000 || len(c.toServer.buf) != 0 {
+		t.Errorf("%d requests read, %d bytes left", len(c.pending), len(c.toServer.buf))
+	}
+}
+
+// TestEndlessPath: a URL made of slashes is not looked up for each of them.
+func TestEndlessPath(t *testing.T) {
+	d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
+	x, c := &content{}, &conn{flow: testFlow()}
+	d.keepContent(contentKey{c.flow.Terminal.Addr(), "rtsp://h/a"}, x)
+	for _, n := range []int{0, 1, maxPath - 1, maxPath, 10_000} {
+		if found := d.contentOf(c, "rtsp://h/a"+strings.Repeat("/x", n)) == x; found != (n < maxPath) {
+			t.Errorf("%d parts behind: found %v", n, found)
+		}
+	}
+}
+
+// TestBodyInPieces: a body that comes in pieces is not read again and again.
 func TestBodyInPieces(t *testing.T) {
 	d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
 	feed := func(s string) { d.Stream(testFlow(), bpf.ToServer, []byte(s), time.Unix(1000, 0)) }

@@ -107,8 +107,9 @@ type half struct {
 	buf    []byte // the beginning of a unit that is not complete
 	synced bool
 	closed bool
-	looked int // of RTSP: so many bytes of buf are the beginning of a head without its end
-	need   int // of RTSP: the length of the unit that buf begins, 0 while that is not known
+	looked int  // of RTSP: so many bytes of buf are the beginning of a head without its end
+	line   bool // of RTSP: they are the beginning of its first line
+	need   int  // of RTSP: the length of the unit that buf begins, 0 while that is not known
 }
 
 func (c *conn) half(d bpf.Dir) *half {

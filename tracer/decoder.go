@@ -72,6 +72,7 @@ const (
 	maxConns    = 200_000
 	maxSessions = 200_000
 	maxContents = 4096
+	maxPath     = 32             // parts of a track's URL behind that of its description
 	maxTracks   = 32             // of one session
 	maxSDP      = 64 << 10       // bytes of a description
 	maxTimeout  = 24 * time.Hour // that a server may give a session

@@ -164,9 +164,13 @@ func (d *Decoder) contentOf(c *conn, setupURL string) *content {
 	if c.content != nil {
 		return c.content
 	}
-	for u := rtsp.StripUserinfo(setupURL); u != ""; u = u[:max(strings.LastIndexByte(u, '/'), 0)] {
+	u := rtsp.StripUserinfo(setupURL)
+	for range maxPath {
 		if x, ok := d.contents[contentKey{c.flow.Terminal.Addr(), strings.TrimSuffix(u, "/")}]; ok {
 			return x
+		}
+		if u = u[:max(strings.LastIndexByte(u, '/'), 0)]; u == "" {
+			break
 		}
 	}
 	return nil

@@ -92,7 +92,7 @@ func (x *rtspDialogue) units(dir bpf.Dir, h *half, b []byte, at time.Time) []byt
 		if len(b) < h.need {
 			return b
 		}
-		if len(b) < rtsp.MaxHead && h.looked > 0 && !endsHead(b[h.looked-3:]) {
+		if len(b) < rtsp.MaxHead && h.looked > 0 && !h.toLook(b) {
 			h.looked = len(b)
 			return b
 		}
@@ -101,7 +101,8 @@ func (x *rtspDialogue) units(dir bpf.Dir, h *half, b []byte, at time.Time) []byt
 		u, n, err := rtsp.Next(b)
 		switch {
 		case errors.Is(err, rtsp.ErrShort):
-			if n == 0 && bytes.IndexByte(b, '\n') >= 2 { // a whole first line, which was judged
+			line := bytes.IndexByte(b, '\n')
+			if h.line = line < 0; n == 0 && (line >= 2 || h.line && len(b) >= longLine) { // a whole first line was judged
 				h.looked = len(b)
 			}
 			h.need = n
@@ -118,8 +119,16 @@ func (x *rtspDialogue) units(dir bpf.Dir, h *half, b []byte, at time.Time) []byt
 	return nil
 }
 
-// endsHead reports whether b may hold the blank line behind a head.
-func endsHead(b []byte) bool {
+// longLine is from where on a first line without its end is not looked at with each piece of it.
+const longLine = 1 << 10
+
+// toLook reports whether what came behind the bytes of b that were looked at may hold the blank line
+// behind the head, or the end of its first line where that is what is waited for.
+func (h *half) toLook(b []byte) bool {
+	if h.line {
+		return bytes.IndexByte(b[h.looked:], '\n') >= 0
+	}
+	b = b[h.looked-3:]
 	return bytes.Contains(b, []byte("\n\n")) || bytes.Contains(b, []byte("\n\r\n"))
 }
 

@@ -134,8 +134,10 @@ func (s rawMedia) describe() MediaDescription {
 			m.TTL, _ = parseSmall(ttl, 255)
 		}
 	}
+	var known [128]bool
 	for _, f := range s.formats {
-		if n, ok := parseSmall(f, 127); ok {
+		if n, ok := parseSmall(f, 127); ok && !known[n] { // each is looked for in all attributes
+			known[n] = true
 			m.PTs = append(m.PTs, s.payloadType(uint8(n)))
 		}
 	}

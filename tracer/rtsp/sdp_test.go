@@ -125,6 +125,18 @@ func TestParseSDPMedia(t *testing.T) {
 }
 
 // What pion/sdp refuses has to give the same facts.
+// TestParseSDPRepeatedFormats: a payload type is one, however often the m= line names it.
+func TestParseSDPRepeatedFormats(t *testing.T) {
+	d, err := ParseSDP([]byte("v=0\r\nm=video 0 RTP/AVP " + strings.Repeat("97 96 ", 1000) + "\r\na=rtpmap:96 H264/90000\r\na=rtpmap:97 H265/90000\r\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []PT{{PT: 97, Codec: "H265", ClockRate: 90000}, {PT: 96, Codec: "H264", ClockRate: 90000}}
+	if got := d.Media[0].PTs; !reflect.DeepEqual(got, want) {
+		t.Errorf("%d payload types, want %v", len(got), want)
+	}
+}
+
 func TestParseSDPTolerant(t *testing.T) {
 	want, err := ParseSDP([]byte(gstSDP))
 	if err != nil {
