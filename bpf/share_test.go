@@ -261,3 +261,40 @@ func TestFloodBesideAFilm(t *testing.T) {
 		t.Errorf("record %+v", st)
 	}
 }
+
+// TestVersionStays: endless SETUPs of one terminal do not cost the packets of all others a lookup
+// each: what changes nothing in its entry makes no new version.
+func TestVersionStays(t *testing.T) {
+	b := newBench(t)
+	must(t, b.Subscribe(benchUE))
+	media := func(port int) Flow {
+		return Flow{netip.AddrPortFrom(benchUE, uint16(port)), netip.AddrPortFrom(benchMS, 6000)}
+	}
+	must(t, b.WatchFlow(MediaFlow{Flow: media(2000)}))
+	before := b.version
+	for i := range 100 {
+		must(t, b.WatchFlow(MediaFlow{Flow: media(3000 + i)}))
+	}
+	must(t, b.CutFlow(UDP, media(2000), CutToTerminal, time.Hour))
+	must(t, b.CutFlow(UDP, media(3000), CutToTerminal, time.Hour))
+	must(t, b.Subscribe(benchUE))
+	if b.version != before+1 {
+		t.Errorf("version %d after one change, it was %d", b.version, before)
+	}
+	k, err := subscriberKey(benchUE, 64)
+	must(t, err)
+	flags := func() (s scasSubscriber) {
+		must(t, b.kernel.m("subscribers").Lookup(k, &s))
+		return s
+	}
+	if got, want := flags().Flags, b.terminals[k].flags(); got != want || want&uint32(scasSubscriberFlagSUB_CUT) == 0 {
+		t.Errorf("entry %b, want %b", got, want)
+	}
+	for i := range 100 {
+		must(t, b.UnwatchFlow(media(3000+i)))
+	}
+	must(t, b.UnwatchFlow(media(2000)))
+	if got := flags().Flags; got&uint32(scasSubscriberFlagSUB_MEDIA) != 0 || b.version != before+2 {
+		t.Errorf("entry %b, version %d", got, b.version)
+	}
+}

@@ -13,9 +13,12 @@ import (
 // terminal is what user space wants of one entry of the subscribers map.
 type terminal struct {
 	on, armed   bool
-	media       int // media flows
-	learn, cuts int // of them with unknown server port; cut flows
+	media       int    // media flows
+	learn, cuts int    // of them with unknown server port; cut flows
+	written     uint32 // flags in the kernel's entry; 0: there is none; unknown: they have to be written
 }
+
+const unknown = ^uint32(0)
 
 func (t *terminal) flags() (f uint32) {
 	set := func(on bool, flag scasSubscriberFlag) {
@@ -46,38 +49,53 @@ func (g *Gateway) terminalOf(a netip.Addr) (scasAddrKey, *terminal, error) {
 }
 
 // writeTerminal brings the kernel's entry in line with t, then the version by which flow records
-// tell that what they know of their terminal is old, and last the bits of the address. Call with
-// g.mu held.
+// tell that what they know of their terminal is old, and last the bits of the address; nothing when
+// it is as it was: each version costs the next packet of every flow a lookup. Call with g.mu held.
 func (g *Gateway) writeTerminal(k scasAddrKey, t *terminal) error {
-	m := g.kernel.m("subscribers")
-	bits := uint8(scasAddressBitADDRESS_ENTRY)
-	if t.media > 0 {
-		bits |= uint8(scasAddressBitADDRESS_MEDIA)
-	}
-	var err error
+	flags := t.flags()
 	if !t.on && t.cuts == 0 {
-		if t.media == 0 {
+		if flags = 0; t.media == 0 {
 			delete(g.terminals, k)
 		}
-		bits = 0
-		g.left[k] = struct{}{}
-		err = gone(m.Delete(k))
-	} else {
-		if t.on {
-			err = g.openShare(k)
-		}
-		if err == nil {
-			err = full(m.Put(k, scasSubscriber{Flags: t.flags()}))
-		}
 	}
-	if err != nil {
+	if flags == t.written {
+		return nil
+	}
+	t.written = unknown
+	if err := g.writeEntry(k, t, flags); err != nil {
 		return err
 	}
 	g.version = max(g.version+1, 1)
 	if err := g.kernel.version.Set(g.version); err != nil {
 		return err
 	}
-	return g.addresses.set(k, bits, g.kernel.m("addresses"))
+	var bits uint8
+	if flags != 0 {
+		bits = uint8(scasAddressBitADDRESS_ENTRY)
+	}
+	if flags&uint32(scasSubscriberFlagSUB_MEDIA) != 0 {
+		bits |= uint8(scasAddressBitADDRESS_MEDIA)
+	}
+	if err := g.addresses.set(k, bits, g.kernel.m("addresses")); err != nil {
+		return err
+	}
+	t.written = flags
+	return nil
+}
+
+// writeEntry puts the flags of a terminal into the kernel's entry, or deletes it.
+func (g *Gateway) writeEntry(k scasAddrKey, t *terminal, flags uint32) error {
+	m := g.kernel.m("subscribers")
+	if flags == 0 {
+		g.left[k] = struct{}{}
+		return gone(m.Delete(k))
+	}
+	if t.on {
+		if err := g.openShare(k); err != nil {
+			return err
+		}
+	}
+	return full(m.Put(k, scasSubscriber{Flags: flags}))
 }
 
 // full makes the kernel's word for a full map ours.
@@ -107,6 +125,7 @@ func (g *Gateway) change(op string, a netip.Addr, f func(*terminal) error) error
 		if *t = before; before == (terminal{}) {
 			delete(g.terminals, k)
 		}
+		t.written = unknown
 		return fmt.Errorf("%s %v: %w", op, a, err)
 	}
 	return nil
