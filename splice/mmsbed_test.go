@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"scas/bpf"
 	"scas/session"
@@ -93,12 +92,10 @@ func streams(name string, pcap []byte) (all []stream) {
 
 const filmPath = "vod/a%20film.asf?x=1"
 
-// film puts a playing MMS session on the phone, and has every connection of the tv become one.
+// film is origin with sessions of MMS.
 func (b *bed) film(kind session.Protocol) {
-	b.tr.mu.Lock()
-	defer b.tr.mu.Unlock()
-	make := func(ip, id string) tracer.Detail {
-		d := b.detail(ip, id)
+	b.plays(func(terminal, id string) tracer.Detail {
+		d := b.detail(terminal, id)
 		url := fmt.Sprintf("%s://%v/%s", kind, b.server, filmPath)
 		d.Record.Protocol, d.Record.Transport, d.Record.URL = kind, session.TCP, &url
 		if kind == session.MMSH {
@@ -107,22 +104,7 @@ func (b *bed) film(kind session.Protocol) {
 		d.BaseURL, d.ContentURL, d.Scale, d.SDPRange, d.RTSPSession = url, url, rtsp.Scale{}, "", ""
 		d.Tracks, d.Record.Tracks = nil, nil
 		return d
-	}
-	d := make(phone, "s1")
-	b.tr.details["s1"] = d
-	b.table.Put(d.Record)
-	n := 0
-	b.tr.adopt = func(f bpf.Flow) (string, tracer.Detail) {
-		if f.Terminal.Addr().String() != tv {
-			return "", tracer.Detail{}
-		}
-		n++
-		id := fmt.Sprintf("t%d", n)
-		d := make(tv, id)
-		d.Control, d.Record.Position, d.Record.State = f, nil, session.Setup
-		d.FirstMedia, d.LastMedia = time.Time{}, time.Time{}
-		return id, d
-	}
+	})
 }
 
 // fromPhone has the origin run on a relayed connection.

@@ -30,20 +30,10 @@ func TestNothingOfFilmsIsLeftBehind(t *testing.T) {
 	}
 	eventually(t, "goroutines end", func() bool { return runtime.NumGoroutine() <= goroutines })
 	eventually(t, "descriptors are closed", func() bool { return descriptors(t) <= files })
-	b.s.mu.Lock()
-	left := len(b.s.moves) + len(b.s.targets) + len(b.s.relays)
-	b.s.mu.Unlock()
-	if left != 0 {
-		t.Errorf("%d entries left", left)
-	}
-	b.balance()
 	if s := b.s.Stats(); s["transfers_done"] != 151 {
 		t.Errorf("%d done", s["transfers_done"])
 	}
-	b.stop()
-	if len(b.k.legs)+len(b.k.armed) != 0 {
-		t.Errorf("kernel keeps %v %v", b.k.legs, b.k.armed)
-	}
+	b.leftNothing()
 }
 
 func descriptors(t *testing.T) int {

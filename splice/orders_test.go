@@ -138,15 +138,21 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		}
 	}()
 	eventually(t, "goroutines end", func() bool { return runtime.NumGoroutine() <= before })
+	b.leftNothing()
+}
+
+// leftNothing checks that nothing of all that moved is kept, and ends the splicer.
+func (b *bed) leftNothing() {
+	b.t.Helper()
 	b.s.mu.Lock()
 	left := len(b.s.moves) + len(b.s.targets) + len(b.s.relays)
 	b.s.mu.Unlock()
 	if left != 0 {
-		t.Errorf("%d entries left", left)
+		b.t.Errorf("%d entries left", left)
 	}
 	b.balance()
 	b.stop()
 	if len(b.k.legs)+len(b.k.armed) != 0 {
-		t.Errorf("kernel keeps %v %v", b.k.legs, b.k.armed)
+		b.t.Errorf("kernel keeps %v %v", b.k.legs, b.k.armed)
 	}
 }

@@ -57,10 +57,13 @@ func (b *bed) detail(terminal, id string) tracer.Detail {
 }
 
 // origin puts a playing session on the phone, and has every connection of the tv become one.
-func (b *bed) origin() {
+func (b *bed) origin() { b.plays(b.detail) }
+
+// plays does that with sessions of any kind.
+func (b *bed) plays(detail func(terminal, id string) tracer.Detail) {
 	b.tr.mu.Lock()
 	defer b.tr.mu.Unlock()
-	d := b.detail(phone, "s1")
+	d := detail(phone, "s1")
 	b.tr.details["s1"] = d
 	b.table.Put(d.Record)
 	n := 0
@@ -70,11 +73,9 @@ func (b *bed) origin() {
 		}
 		n++
 		id := fmt.Sprintf("t%d", n)
-		d := b.detail(tv, id)
-		d.Control = f
+		d := detail(tv, id)
+		d.Control, d.Record.Position, d.Record.State = f, nil, session.Setup
 		d.FirstMedia, d.LastMedia = time.Time{}, time.Time{}
-		d.Record.Position = nil
-		d.Record.State = session.Setup
 		return id, d
 	}
 }
