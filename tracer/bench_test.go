@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -11,32 +10,20 @@ import (
 
 // loaded returns a frame decoder that has read a whole capture, and the frames of the
 // capture that carry RTP of its session.
-func loaded(tb testing.TB, path string, keep func(size int) bool) (*frames, [][]byte, time.Time) {
+func loaded(tb testing.TB, name string, keep func(size int) bool) (*frames, [][]byte, time.Time) {
 	tb.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer f.Close()
-	src, err := openCapture(f)
-	if err != nil {
-		tb.Fatal(err)
-	}
+	all, first := takenFrom(tb, name)
 	d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
-	in := newFrames(d, src.link)
+	in := newFrames(d, first)
 	var media [][]byte
 	var last time.Time
-	for range 300 { // the session is up and plays
-		b, at, err := src.next()
-		if err != nil {
-			tb.Fatal(err)
-		}
+	for _, p := range all[:300] { // the session is up and plays
 		before := d.stats.RTPPackets
-		in.frame(b, at)
-		if d.stats.RTPPackets > before && keep(len(b)) {
-			media = append(media, b)
+		in.frame(p.b, p.at)
+		if d.stats.RTPPackets > before && keep(len(p.b)) {
+			media = append(media, p.b)
 		}
-		last = at
+		last = p.at
 	}
 	if len(media) == 0 {
 		tb.Fatal("no media in the capture")
@@ -45,7 +32,7 @@ func loaded(tb testing.TB, path string, keep func(size int) bool) (*frames, [][]
 }
 
 func TestMediaPathAllocatesNothing(t *testing.T) {
-	in, media, at := loaded(t, "testdata/rtsp/gst-ffplay-udp-full.pcap", func(int) bool { return true })
+	in, media, at := loaded(t, "rtsp/gst-ffplay-udp-full", func(int) bool { return true })
 	i := 0
 	if n := testing.AllocsPerRun(1000, func() {
 		in.frame(media[i%len(media)], at)
@@ -58,7 +45,7 @@ func TestMediaPathAllocatesNothing(t *testing.T) {
 // BenchmarkMedia is the cost of one UDP media packet, next to that of gopacket's decoding of
 // the same frame alone.
 func BenchmarkMedia(b *testing.B) {
-	in, media, at := loaded(b, "testdata/rtsp/gst-ffplay-udp-full.pcap", func(int) bool { return true })
+	in, media, at := loaded(b, "rtsp/gst-ffplay-udp-full", func(int) bool { return true })
 	b.Run("gopacket", func(b *testing.B) {
 		b.ReportAllocs()
 		var seen []gopacket.LayerType

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket/layers"
+
 	"scas/session"
 )
 
@@ -54,6 +56,33 @@ func points(t *testing.T, name, kind string) []point {
 	return all
 }
 
+// taken is one packet of a capture.
+type taken struct {
+	b  []byte
+	at time.Time
+}
+
+// takenFrom reads a capture of testdata, named by its path without the ending.
+func takenFrom(t testing.TB, name string) ([]taken, layers.LinkType) {
+	t.Helper()
+	f, err := os.Open(filepath.Join("testdata", name+".pcap"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	src, err := openCapture(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for all := []taken(nil); ; {
+		b, at, err := src.next()
+		if err != nil {
+			return all, src.link
+		}
+		all = append(all, taken{b, at})
+	}
+}
+
 // watcher keeps what a trace reports.
 type watcher struct {
 	d       *Decoder
@@ -67,30 +96,18 @@ func (w *watcher) Position(string, session.Position) {}
 // passed until then, before the next.
 func replay(t *testing.T, name string, cfg Config, pts []point, ask func(d *Decoder, p point)) (*watcher, Stats) {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata/rtsp", name+".pcap"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	src, err := openCapture(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all, first := takenFrom(t, "rtsp/"+name)
 	w := &watcher{}
 	tr := newTrace(cfg, 0, w)
 	w.d = tr.d
-	in := newFrames(tr.d, src.link)
-	for {
-		b, at, err := src.next()
-		if err != nil {
-			break
-		}
-		for len(pts) > 0 && pts[0].at().Before(at) {
+	in := newFrames(tr.d, first)
+	for _, p := range all {
+		for len(pts) > 0 && pts[0].at().Before(p.at) {
 			ask(tr.d, pts[0])
 			pts = pts[1:]
 		}
-		tr.to(at)
-		in.frame(b, at)
+		tr.to(p.at)
+		in.frame(p.b, p.at)
 	}
 	return w, tr.d.Stats()
 }

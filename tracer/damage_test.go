@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,33 +13,6 @@ import (
 
 	"scas/session"
 )
-
-// taken is one packet of a capture.
-type taken struct {
-	b  []byte
-	at time.Time
-}
-
-// takenFrom reads a capture of testdata, named by its path without the ending.
-func takenFrom(t *testing.T, name string) ([]taken, layers.LinkType) {
-	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name+".pcap"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	src, err := openCapture(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for all := []taken(nil); ; {
-		b, at, err := src.next()
-		if err != nil {
-			return all, src.link
-		}
-		all = append(all, taken{b, at})
-	}
-}
 
 // place is where the newest session was at a time.
 type place struct {

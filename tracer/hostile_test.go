@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -108,19 +106,11 @@ func TestCutAnywhere(t *testing.T) {
 // replayCut replays a capture with every TCP payload cut into pieces of n bytes.
 func replayCut(t *testing.T, name string, n int) (*watcher, Stats) {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata/rtsp", name+".pcap"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	src, err := openCapture(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all, first := takenFrom(t, "rtsp/"+name)
 	w := &watcher{}
 	tr := newTrace(Config{AnyPort: true}, 0, w)
 	w.d = tr.d
-	in := newFrames(tr.d, src.link)
+	in := newFrames(tr.d, first)
 	in.each = func(s Segment) {
 		whole := s
 		for len(s.Payload) > n {
@@ -132,14 +122,11 @@ func replayCut(t *testing.T, name string, n int) (*watcher, Stats) {
 		tr.d.Segment(s)
 		tr.d.Segment(Segment{Flow: whole.Flow, Dir: whole.Dir, Seq: whole.Seq, Ack: whole.Ack, Flags: whole.Flags &^ (SYN | FIN | RST), Payload: whole.Payload, At: whole.At}) // and once more
 	}
-	for {
-		b, at, err := src.next()
-		if err != nil {
-			return w, tr.d.Stats()
-		}
-		tr.to(at)
-		in.frame(b, at)
+	for _, p := range all {
+		tr.to(p.at)
+		in.frame(p.b, p.at)
 	}
+	return w, tr.d.Stats()
 }
 
 // FuzzDecoder feeds arbitrary segments of both directions of a connection that has a

@@ -7,8 +7,6 @@ import (
 	"log/slog"
 	"math"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -90,18 +88,10 @@ func (k *fakeKernel) packet(f bpf.Flow, b []byte, at time.Time) bool {
 // replayLive replays a capture through a fake kernel into a Live.
 func replayLive(t *testing.T, name string, pts []point, ask func(l *Live, p point)) *Live {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata/rtsp", name+".pcap"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	src, err := openCapture(f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	all, first := takenFrom(t, "rtsp/"+name)
 	k := newFakeKernel()
 	l := NewLive(Config{AnyPort: true}, k, session.NewTable(), slog.New(slog.NewTextHandler(io.Discard, nil)))
-	in := newFrames(l.d, src.link)
+	in := newFrames(l.d, first)
 	in.each = func(s Segment) {
 		ev := bpf.Event{Kind: bpf.EventTCP, Proto: bpf.TCP, At: s.At, Flow: s.Flow, Dir: s.Dir, Seq: s.Seq, TCPFlags: s.Flags, Payload: s.Payload}
 		if s.Dir == bpf.ToServer && len(s.Payload) > 0 && s.Payload[0] != '$' {
@@ -119,17 +109,14 @@ func replayLive(t *testing.T, name string, pts []point, ask func(l *Live, p poin
 			l.event(&bpf.Event{Kind: bpf.EventRTP, Proto: bpf.UDP, At: g.At, Flow: g.Flow, Dir: g.Dir, Payload: g.Payload})
 		}
 	}
-	for {
-		b, at, err := src.next()
-		if err != nil {
-			return l
-		}
-		for len(pts) > 0 && pts[0].at().Before(at) {
+	for _, p := range all {
+		for len(pts) > 0 && pts[0].at().Before(p.at) {
 			ask(l, pts[0])
 			pts = pts[1:]
 		}
-		in.frame(b, at)
+		in.frame(p.b, p.at)
 	}
+	return l
 }
 
 // TestLivePosition shows that samples and counters are as good as every packet.
@@ -219,23 +206,11 @@ func TestRestore(t *testing.T) {
 	if len(w.records) != 0 {
 		t.Fatal("a restored session is shown before it was seen")
 	}
-	f, err := os.Open(filepath.Join("testdata/rtsp", name+".pcap"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	src, err := openCapture(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := newFrames(d, src.link)
-	for {
-		b, at, err := src.next()
-		if err != nil {
-			break
-		}
-		if at.After(middle.at()) {
-			in.frame(b, at)
+	all, first := takenFrom(t, "rtsp/"+name)
+	in := newFrames(d, first)
+	for _, p := range all {
+		if p.at.After(middle.at()) {
+			in.frame(p.b, p.at)
 		}
 	}
 	s := newest(d)

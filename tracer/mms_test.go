@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,24 +17,13 @@ import (
 // mmsFrames calls fn for every frame of an MMS capture, with the time it was recorded.
 func mmsFrames(t testing.TB, name string, d *Decoder, fn func(in *frames, b []byte, at time.Time)) (last time.Time) {
 	t.Helper()
-	f, err := os.Open(filepath.Join("testdata/mms", name+".pcap"))
-	if err != nil {
-		t.Fatal(err)
+	all, first := takenFrom(t, "mms/"+name)
+	in := newFrames(d, first)
+	for _, p := range all {
+		fn(in, p.b, p.at)
+		last = p.at
 	}
-	defer f.Close()
-	src, err := openCapture(f)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := newFrames(d, src.link)
-	for {
-		b, at, err := src.next()
-		if err != nil {
-			return last
-		}
-		last = at
-		fn(in, b, last)
-	}
+	return last
 }
 
 func mmsCaptures(t testing.TB) []string {
