@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"scas/internal/command"
 	"scas/sip"
 )
 
@@ -77,7 +78,7 @@ func startAgent(ctx context.Context, e *env, a *account, g *agent) error {
 		if errors.As(err, &refused) {
 			return err
 		}
-		return &unreachableError{err.Error()}
+		return command.UnreachableError(err.Error())
 	}
 	g.since = e.now()
 	r := registered{Contact: g.client.Contact()}

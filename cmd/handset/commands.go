@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"scas/internal/command"
 	"scas/sip"
 )
 
@@ -26,7 +27,7 @@ func newList(e *env, a *account) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Short: "What plays where, and the terminals", Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return command(cmd.Context(), e, a, &playFlags{}, request{Order: &sip.Order{Op: "list"}})
+			return carryOut(cmd.Context(), e, a, &playFlags{}, request{Order: &sip.Order{Op: "list"}})
 		},
 	}
 }
@@ -42,7 +43,7 @@ func newPush(e *env, a *account) *cobra.Command {
 			if len(words) == 2 {
 				o.Session = words[0]
 			}
-			return command(cmd.Context(), e, a, &playFlags{}, request{Order: o, Wait: !noWait})
+			return carryOut(cmd.Context(), e, a, &playFlags{}, request{Order: o, Wait: !noWait})
 		},
 	}
 	cmd.Flags().BoolVar(&noWait, "no-wait", false, "end as soon as the service has taken the order")
@@ -60,7 +61,7 @@ func newPull(e *env, a *account) *cobra.Command {
 			if len(words) == 1 {
 				o.Session = words[0]
 			}
-			return command(cmd.Context(), e, a, f, request{Order: o, Wait: wait})
+			return carryOut(cmd.Context(), e, a, f, request{Order: o, Wait: wait})
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", false, "end with the move; exit code 0 only when it is done")
@@ -73,9 +74,9 @@ func newAuto(e *env, a *account) *cobra.Command {
 		Use: "auto on|off", Short: "Whether films follow you by themselves", Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if words[0] != "on" && words[0] != "off" {
-				return &usageError{"auto: want on or off"}
+				return command.UsageError("auto: want on or off")
 			}
-			return command(cmd.Context(), e, a, &playFlags{}, request{Order: &sip.Order{Op: "auto", Mode: words[0]}})
+			return carryOut(cmd.Context(), e, a, &playFlags{}, request{Order: &sip.Order{Op: "auto", Mode: words[0]}})
 		},
 	}
 }
@@ -84,7 +85,7 @@ func newName(e *env, a *account) *cobra.Command {
 	return &cobra.Command{
 		Use: "name NAME", Short: "Name this terminal", Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, words []string) error {
-			return command(cmd.Context(), e, a, &playFlags{}, request{Order: &sip.Order{Op: "name", Name: words[0]}})
+			return carryOut(cmd.Context(), e, a, &playFlags{}, request{Order: &sip.Order{Op: "name", Name: words[0]}})
 		},
 	}
 }
@@ -93,7 +94,7 @@ func newCancel(e *env, a *account) *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel OFFER", Short: "Call a move off", Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, words []string) error {
-			return command(cmd.Context(), e, a, &playFlags{}, request{Order: &sip.Order{Op: "cancel", Offer: words[0]}})
+			return carryOut(cmd.Context(), e, a, &playFlags{}, request{Order: &sip.Order{Op: "cancel", Offer: words[0]}})
 		},
 	}
 }
@@ -122,7 +123,7 @@ func newPresence(e *env, a *account) *cobra.Command {
 		Long: "Publishes through the handset that runs, which keeps it published.",
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if words[0] != "active" && words[0] != "idle" {
-				return &usageError{"presence: want active or idle"}
+				return command.UsageError("presence: want active or idle")
 			}
 			ctx, stop := e.signals()
 			defer stop()
@@ -142,17 +143,17 @@ func through(ctx context.Context, e *env, a *account, r request) error {
 		out.print(v)
 	})
 	if err == nil && failed {
-		err = errSilent
+		err = command.ErrSilent
 	}
 	return err
 }
 
-// command carries out an order by the handset that runs, else by one of its own.
-func command(_ context.Context, e *env, a *account, f *playFlags, r request) error {
+// carryOut carries out an order by the handset that runs, else by one of its own.
+func carryOut(_ context.Context, e *env, a *account, f *playFlags, r request) error {
 	ctx, stop := e.signals()
 	defer stop()
 	err := through(ctx, e, a, r)
-	var unreachable *unreachableError
+	var unreachable command.UnreachableError
 	if !errors.As(err, &unreachable) || a.aor == "" {
 		return err
 	}
@@ -180,7 +181,7 @@ func alone(ctx context.Context, e *env, a *account, f *playFlags, r request) (er
 		return err
 	}
 	if failed {
-		return errSilent
+		return command.ErrSilent
 	}
 	if r.Order.Op == "pull" {
 		done := make(chan struct{})

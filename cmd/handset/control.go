@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"scas/internal/command"
 )
 
 // The control socket joins a command to the handset that runs: one request as a line of JSON,
@@ -81,12 +83,12 @@ func answerControl(ctx context.Context, conn net.Conn, g *agent) {
 }
 
 // ask sends a request to the handset that runs and hands on what it answers. The error is an
-// *unreachableError when none does.
+// command.UnreachableError when none does.
 func ask(ctx context.Context, path string, r request, tell func(event)) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
-		return &unreachableError{"no handset runs here (handset run): " + err.Error()}
+		return command.UnreachableError("no handset runs here (handset run): " + err.Error())
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })

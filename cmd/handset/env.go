@@ -2,22 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
-)
 
-// Exit codes, as of scas.
-const (
-	exitDone        = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitUnreachable = 3
+	"scas/internal/command"
 )
 
 // env is the outside world of one run of the program; a test can replace all of it.
@@ -41,28 +32,7 @@ func newEnv() *env {
 	}
 }
 
-func (e *env) getenv(name string) string {
-	value := ""
-	for _, entry := range e.environ {
-		if n, v, ok := strings.Cut(entry, "="); ok && n == name {
-			value = v
-		}
-	}
-	return value
-}
-
-// usageError is a command line that cannot be understood.
-type usageError struct{ text string }
-
-func (e *usageError) Error() string { return e.text }
-
-// unreachableError says that the other side does not answer.
-type unreachableError struct{ text string }
-
-func (e *unreachableError) Error() string { return e.text }
-
-// errSilent ends a command that has said itself what is wrong.
-var errSilent = errors.New("failed")
+func (e *env) getenv(name string) string { return command.Getenv(e.environ, name) }
 
 // run runs the program and returns its exit code.
 func run(e *env) int {
@@ -70,21 +40,5 @@ func run(e *env) int {
 	root.SetArgs(e.args)
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	err := root.Execute()
-	if err == nil {
-		return exitDone
-	}
-	if !errors.Is(err, errSilent) {
-		fmt.Fprintf(e.stderr, "handset: %v\n", err)
-	}
-	var usage *usageError
-	var unreachable *unreachableError
-	switch {
-	case errors.As(err, &usage):
-		fmt.Fprintln(e.stderr, "See handset --help.")
-		return exitUsage
-	case errors.As(err, &unreachable):
-		return exitUnreachable
-	}
-	return exitFailed
+	return command.End(e.stderr, "handset", "handset", root.Execute())
 }

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"scas/internal/command"
 	"scas/session"
 	"scas/sip"
 )
@@ -319,20 +320,20 @@ func TestPullDeclineAccept(t *testing.T) {
 	if out, code := tv.command("no"); code != 0 {
 		t.Errorf("no: %d %s", code, out)
 	}
-	if code := <-result; code != exitFailed {
+	if code := <-result; code != command.Failed {
 		t.Errorf("a declined push ends with %d", code)
 	}
 	for _, c := range []struct {
 		want int
 		args []string
 	}{
-		{exitFailed, []string{"yes"}},
-		{exitFailed, []string{"push", "fridge"}},
-		{exitDone, []string{"auto", "on"}},
-		{exitDone, []string{"name", "salon"}},
-		{exitUsage, []string{"auto", "maybe"}},
-		{exitUsage, []string{"dance"}},
-		{exitUsage, []string{"list", "-o", "xml"}},
+		{command.Failed, []string{"yes"}},
+		{command.Failed, []string{"push", "fridge"}},
+		{command.Done, []string{"auto", "on"}},
+		{command.Done, []string{"name", "salon"}},
+		{command.Usage, []string{"auto", "maybe"}},
+		{command.Usage, []string{"dance"}},
+		{command.Usage, []string{"list", "-o", "xml"}},
 	} {
 		if out, code := tv.command(c.args...); code != c.want {
 			t.Errorf("%v: %d, want %d: %s", c.args, code, c.want, out)
@@ -347,17 +348,17 @@ func TestAlone(t *testing.T) {
 	environ := []string{"HANDSET_AOR=sip:bob@hotel.example", "HANDSET_PROXY=" + proxy, "HANDSET_SOCKET=" + filepath.Join(t.TempDir(), "s")}
 	e, cancel := world(append(environ, "HANDSET_PASSWORD=secret"), &out, "list", "-o", "json")
 	defer cancel()
-	if code := run(e); code != exitDone || !strings.Contains(out.String(), `"title":"News"`) {
+	if code := run(e); code != command.Done || !strings.Contains(out.String(), `"title":"News"`) {
 		t.Errorf("%d %s", code, out.String())
 	}
 	e, cancel = world(append(environ, "HANDSET_PASSWORD=wrong"), &out, "list")
 	defer cancel()
-	if code := run(e); code != exitFailed {
+	if code := run(e); code != command.Failed {
 		t.Errorf("wrong password: %d", code)
 	}
 	e, cancel = world(environ[1:], &out, "list")
 	defer cancel()
-	if code := run(e); code != exitUnreachable {
+	if code := run(e); code != command.Unreachable {
 		t.Errorf("nobody there: %d", code)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"scas/internal/command"
 	"scas/sip"
 )
 
@@ -36,19 +37,19 @@ func newRoot(e *env) *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.output != "table" && a.output != "json" {
-				return &usageError{"-o: want table or json"}
+				return command.UsageError("-o: want table or json")
 			}
 			return nil
 		},
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if len(words) > 0 {
-				return &usageError{fmt.Sprintf("unknown command %q", words[0])}
+				return command.UsageError(fmt.Sprintf("unknown command %q", words[0]))
 			}
 			return cmd.Help()
 		},
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return command.UsageError(err.Error()) })
 	f := root.PersistentFlags()
 	f.StringVar(&a.aor, "aor", e.getenv("HANDSET_AOR"), "public identity, `URI` such as sip:alice@ims.example (HANDSET_AOR)")
 	f.StringVar(&a.user, "user", e.getenv("HANDSET_USER"), "`NAME` in the digest; default the user part of --aor (HANDSET_USER)")
@@ -71,7 +72,7 @@ func newRoot(e *env) *cobra.Command {
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, words []string) error {
 		if err := check(cmd, words); err != nil {
-			return &usageError{cmd.CommandPath() + ": " + err.Error()}
+			return command.UsageError(cmd.CommandPath() + ": " + err.Error())
 		}
 		return nil
 	}
@@ -84,10 +85,10 @@ func (a *account) client(e *env) (sip.ClientConfig, error) {
 		Instance: a.urn(e), Expires: a.expires, UserAgent: a.agent, Now: e.now,
 	}
 	if a.aor == "" {
-		return c, &usageError{"--aor is missing"}
+		return c, command.UsageError("--aor is missing")
 	}
 	if a.expires < time.Minute/2 || a.expires > 24*time.Hour {
-		return c, &usageError{"--expires: want 30s to 24h"}
+		return c, command.UsageError("--expires: want 30s to 24h")
 	}
 	if a.passwordFile != "" {
 		text, err := e.readFile(a.passwordFile)
@@ -104,7 +105,7 @@ func (a *account) client(e *env) (sip.ClientConfig, error) {
 			local = netip.AddrPortFrom(addr, 0)
 		}
 		if err != nil {
-			return c, &usageError{"--local: " + err.Error()}
+			return c, command.UsageError("--local: " + err.Error())
 		}
 		c.Local = local
 	}

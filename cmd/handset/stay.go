@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"scas/internal/command"
 	"scas/sip"
 )
 
@@ -28,7 +29,7 @@ func newRun(e *env, a *account) *cobra.Command {
 			"understood: list, push, pull, yes, no, auto, name, cancel, presence, quit.",
 		RunE: func(*cobra.Command, []string) error {
 			if f.presence != "" && f.presence != "active" && f.presence != "idle" {
-				return &usageError{"--presence: want active or idle"}
+				return command.UsageError("--presence: want active or idle")
 			}
 			return stay(e, a, f)
 		},

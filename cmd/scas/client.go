@@ -19,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"scas/admin"
+	"scas/internal/command"
 )
 
 // client asks a daemon over its unix socket.
@@ -58,7 +59,7 @@ type apiError struct {
 func (e *apiError) Error() string { return e.text + " (" + e.code + ")" }
 
 // call sends a request, with body as JSON unless nil, and returns the answer's body.
-// Errors: *unreachableError, *apiError.
+// Errors: command.UnreachableError, *apiError.
 func (c *client) call(ctx context.Context, method, path string, body any) (json.RawMessage, error) {
 	var in io.Reader
 	if body != nil {
@@ -75,7 +76,7 @@ func (c *client) call(ctx context.Context, method, path string, body any) (json.
 	defer resp.Body.Close()
 	raw, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, &unreachableError{"the daemon at " + c.socket + " stopped answering: " + err.Error()}
+		return nil, command.UnreachableError("the daemon at " + c.socket + " stopped answering: " + err.Error())
 	}
 	if resp.StatusCode/100 != 2 {
 		return nil, refusal(resp, raw)
@@ -113,7 +114,7 @@ func (c *client) send(ctx context.Context, method, path string, body io.Reader) 
 	case errors.Is(err, fs.ErrNotExist):
 		hint = "; is `scas serve` running?"
 	}
-	return nil, &unreachableError{fmt.Sprintf("no daemon answers at %s: %v%s", c.socket, err, hint)}
+	return nil, command.UnreachableError(fmt.Sprintf("no daemon answers at %s: %v%s", c.socket, err, hint))
 }
 
 func refusal(resp *http.Response, raw []byte) error {

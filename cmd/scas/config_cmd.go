@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"scas/internal/command"
 )
 
 // configFlags are the flags of the commands that read the configuration file.
@@ -28,7 +30,7 @@ func (f *configFlags) load(e *env) (config, error) {
 	var ce *configError
 	if errors.As(err, &ce) {
 		fmt.Fprintln(e.stderr, err)
-		return c, errSilent
+		return c, command.ErrSilent
 	}
 	return c, err
 }
@@ -48,7 +50,7 @@ func newConfigCheck(e *env) *cobra.Command {
 		RunE: func(_ *cobra.Command, words []string) error {
 			if len(words) == 1 {
 				if f.file != "" {
-					return &usageError{"config check: the file is named twice"}
+					return command.UsageError("config check: the file is named twice")
 				}
 				f.file = words[0]
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/session"
 )
@@ -38,7 +39,7 @@ func newDemo(e *env) *cobra.Command {
 		Args: atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			if real && protocol != protocolRTSP {
-				return &usageError{fmt.Sprintf("demo: --real plays RTSP only: leave it out for --protocol %s", protocol)}
+				return command.UsageError(fmt.Sprintf("demo: --real plays RTSP only: leave it out for --protocol %s", protocol))
 			}
 			if e.euid() != 0 {
 				return errors.New("the demo makes network namespaces and loads BPF programs: run it as root")

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/internal/lab/peers"
 )
@@ -58,7 +59,7 @@ func TestDemo(t *testing.T) {
 			stalls() // begin to be noted
 			began := time.Now()
 			out, errs, code := runDemo(t, "-o", form)
-			if code != exitDone {
+			if code != command.Done {
 				t.Fatalf("exit code %d\n%s%s", code, out, errs)
 			}
 			if took := time.Since(began) - stalled(began, time.Now()); took > time.Minute {
@@ -88,7 +89,7 @@ func TestDemoMMS(t *testing.T) {
 			t.Parallel()
 			out, errs, code := runDemo(t, "--protocol", protocol, "-o", "json")
 			var f figures
-			if err := json.Unmarshal([]byte(out), &f); err != nil || code != exitDone || !f.OK {
+			if err := json.Unmarshal([]byte(out), &f); err != nil || code != command.Done || !f.OK {
 				t.Fatalf("exit code %d, %v\n%s%s", code, err, out, errs)
 			}
 			if f.Protocol != protocol || f.Samples < 3 || f.TracedError == nil || f.Transfer == nil {
@@ -119,7 +120,7 @@ func TestDemoRefuses(t *testing.T) {
 		e := testEnv(nil)
 		var errs bytes.Buffer
 		e.args, e.stdout, e.stderr = append([]string{"demo"}, strings.Fields(line)...), io.Discard, &errs
-		if code := run(e); code != exitUsage || !strings.Contains(errs.String(), want) {
+		if code := run(e); code != command.Usage || !strings.Contains(errs.String(), want) {
 			t.Errorf("%s: exit code %d, %q, want %q", line, code, errs.String(), want)
 		}
 	}
@@ -132,7 +133,7 @@ func TestDemoReal(t *testing.T) {
 	_, err := peers.Python(t.Context())
 	_, noFFmpeg := exec.LookPath("ffmpeg")
 	needs(t, errors.Join(err, noFFmpeg))
-	if out, errs, code := runDemo(t, "--real"); code != exitDone {
+	if out, errs, code := runDemo(t, "--real"); code != command.Done {
 		t.Errorf("exit code %d\n%s%s", code, out, errs)
 	}
 }
@@ -158,7 +159,7 @@ func TestDemoInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // the exit code says it
-	if code := cmd.ProcessState.ExitCode(); code != exitFailed {
+	if code := cmd.ProcessState.ExitCode(); code != command.Failed {
 		t.Errorf("exit code %d\n%s%s", code, out.String(), errs.String())
 	}
 	if left := namespaces(t, cmd.Process.Pid); len(left) > 0 {
@@ -187,7 +188,7 @@ func TestDemoUnheard(t *testing.T) {
 	}
 	from.Close()
 	_ = cmd.Wait() // the exit code says it
-	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.Contains(errs.String(), errStopped.Error()) {
+	if code := cmd.ProcessState.ExitCode(); code != command.Failed || !strings.Contains(errs.String(), errStopped.Error()) {
 		t.Errorf("exit code %d\n%s", code, errs.String())
 	}
 	if left := namespaces(t, cmd.Process.Pid); len(left) > 0 {
@@ -217,7 +218,7 @@ func TestDemoNeedsRoot(t *testing.T) {
 	e := testEnv(nil)
 	var errs bytes.Buffer
 	e.args, e.stdout, e.stderr, e.euid = []string{"demo"}, io.Discard, &errs, func() int { return 1000 }
-	if code := run(e); code != exitFailed || !strings.Contains(errs.String(), "run it as root") {
+	if code := run(e); code != command.Failed || !strings.Contains(errs.String(), "run it as root") {
 		t.Errorf("%d %s", code, errs.String())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/session"
 )
@@ -107,7 +108,7 @@ func (m *failedMove) check(t *testing.T) {
 		t.Errorf("figures of a move that came to nothing: %+v", x)
 	}
 	_, said, code := m.gw.command(t, "transfer", "--cancel", x.ID)
-	wantSaid(t, said, code, exitFailed, string(x.State))
+	wantSaid(t, said, code, command.Failed, string(x.State))
 }
 
 // playsFromStart: the target is not steered any more and plays the same film as it asks.
@@ -260,31 +261,31 @@ func TestOrderRefused(t *testing.T) {
 	gw := newSite(t, siteConfig{})
 	film := gw.film(t, lab.ServerConfig{}, false)
 	_, said, code := gw.command(t, "transfer", "--to", "tv")
-	wantSaid(t, said, code, exitUnreachable, gw.socket())
+	wantSaid(t, said, code, command.Unreachable, gw.socket())
 	gw.serve(t)
 	_, said, code = gw.command(t, "transfer", "--to", "tv")
-	wantSaid(t, said, code, exitFailed, "no-session")
+	wantSaid(t, said, code, command.Failed, "no-session")
 
 	p := gw.play(t, phone, udp(), film.URL("film"))
 	other := gw.play(t, phone, tcp(), film.URL("other"))
 	first, second := gw.shown(t, film.URL("film")), gw.shown(t, film.URL("other"))
 	for _, c := range []refusedOrder{
-		{"no target", []string{first.ID}, exitUsage, "--to", http.StatusBadRequest},
-		{"unknown target", []string{first.ID, "--to", "radio"}, exitFailed, "radio", http.StatusNotFound},
-		{"unknown address", []string{first.ID, "--to", "192.0.2.7"}, exitFailed, "192.0.2.7", http.StatusNotFound},
-		{"unknown session", []string{"nosuch", "--to", "tv"}, exitFailed, "no-session", http.StatusNotFound},
-		{"same terminal", []string{first.ID, "--to", "phone"}, exitFailed, "same-terminal", http.StatusConflict},
+		{"no target", []string{first.ID}, command.Usage, "--to", http.StatusBadRequest},
+		{"unknown target", []string{first.ID, "--to", "radio"}, command.Failed, "radio", http.StatusNotFound},
+		{"unknown address", []string{first.ID, "--to", "192.0.2.7"}, command.Failed, "192.0.2.7", http.StatusNotFound},
+		{"unknown session", []string{"nosuch", "--to", "tv"}, command.Failed, "no-session", http.StatusNotFound},
+		{"same terminal", []string{first.ID, "--to", "phone"}, command.Failed, "same-terminal", http.StatusConflict},
 	} {
 		c.try(t, gw)
 	}
 	_, said, code = gw.command(t, "transfer", "--cancel", "nosuch")
-	wantSaid(t, said, code, exitFailed, "not-found")
+	wantSaid(t, said, code, command.Failed, "not-found")
 
 	var x session.Transfer
 	gw.scas(t, &x, "transfer", first.ID, "--to", "tv")
 	for _, c := range []refusedOrder{
-		{"the same session again", []string{first.ID, "--to", "tv"}, exitFailed, "busy", http.StatusConflict},
-		{"the same target again", []string{second.ID, "--to", "tv"}, exitFailed, x.ID, http.StatusConflict},
+		{"the same session again", []string{first.ID, "--to", "tv"}, command.Failed, "busy", http.StatusConflict},
+		{"the same target again", []string{second.ID, "--to", "tv"}, command.Failed, x.ID, http.StatusConflict},
 	} {
 		c.try(t, gw)
 	}

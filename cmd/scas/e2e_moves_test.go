@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/session"
 )
@@ -366,7 +367,7 @@ func seekTarget(t *testing.T, m *labMove) {
 func notContinuable(t *testing.T, m *labMove) {
 	t.Helper()
 	_, errs, code := m.gw.command(t, "transfer", "--to", "tv", "--require-position")
-	wantSaid(t, errs, code, exitFailed, "not-seekable")
+	wantSaid(t, errs, code, command.Failed, "not-seekable")
 }
 
 // joinsLive: the target joins now; there is no position.

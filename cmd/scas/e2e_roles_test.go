@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"scas/admin"
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/session"
 	"scas/sip"
@@ -176,10 +177,10 @@ func TestRolesApart(t *testing.T) {
 	t.Log("the gateway is killed")
 	dead = a.kill(t)
 	goesOn(t, watched, dead.Add(2*time.Second))
-	if _, said, code := a.onAS(t, "transfer", id, "--to", "tv"); code != exitFailed || !strings.Contains(said, "gateway gw1 does not answer") {
+	if _, said, code := a.onAS(t, "transfer", id, "--to", "tv"); code != command.Failed || !strings.Contains(said, "gateway gw1 does not answer") {
 		t.Errorf("an order for a dead gateway: exit code %d: %s", code, said)
 	}
-	if _, said, code := a.onAS(t, "transfer", "--cancel", pending.ID); code != exitFailed || !strings.Contains(said, "gateway gw1 does not answer") ||
+	if _, said, code := a.onAS(t, "transfer", "--cancel", pending.ID); code != command.Failed || !strings.Contains(said, "gateway gw1 does not answer") ||
 		!strings.Contains(said, string(session.DaemonRestart)) {
 		t.Errorf("a transfer of a dead gateway is called off: exit code %d: %s", code, said)
 	}
@@ -220,7 +221,7 @@ func TestRolesApart(t *testing.T) {
 func (a *apart) order(t *testing.T, x *session.Transfer, id string) {
 	t.Helper()
 	out, said, code := a.onAS(t, "transfer", id, "--to", "tv", "-o", "json")
-	if err := json.Unmarshal([]byte(out), x); err != nil || code != exitDone || x.State != session.Armed {
+	if err := json.Unmarshal([]byte(out), x); err != nil || code != command.Done || x.State != session.Armed {
 		t.Fatalf("exit code %d: %v: %s%s", code, err, out, said)
 	}
 }
@@ -285,16 +286,16 @@ func (a *apart) seenByAS(t *testing.T, id string) {
 		t.Errorf("%v %+v", err, known)
 	}
 	for _, words := range [][]string{{"sessions"}, {"log", "--event", "transfer"}} {
-		if out, said, code := a.onAS(t, words...); code != exitDone || !strings.Contains(out, "phone") {
+		if out, said, code := a.onAS(t, words...); code != command.Done || !strings.Contains(out, "phone") {
 			t.Errorf("scas %v: exit code %d: %s%s", words, code, out, said)
 		}
 	}
 	out, said, code := a.onAS(t, "transfer", id, "--to", "tv")
-	if code != exitDone {
+	if code != command.Done {
 		t.Fatalf("exit code %d: %s", code, said)
 	}
 	order, _, _ := strings.Cut(out, ":")
-	if _, said, code = a.onAS(t, "transfer", "--cancel", order); code != exitDone {
+	if _, said, code = a.onAS(t, "transfer", "--cancel", order); code != command.Done {
 		t.Errorf("cancel: exit code %d: %s", code, said)
 	}
 	if x := a.outcome(t, order); x.State != session.Cancelled {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/session"
 )
@@ -44,7 +45,7 @@ func TestDrain(t *testing.T) {
 		return errors.As(err, &refused) && refused.status == http.StatusServiceUnavailable
 	})
 	_, said, code := s.command(t, "transfer", "--to", "phone")
-	wantSaid(t, said, code, exitFailed, string(session.DaemonRestart))
+	wantSaid(t, said, code, command.Failed, string(session.DaemonRestart))
 	goesOn(t, p, time.Now().Add(time.Second))
 	whole(t, "the tv", p.Result())
 	p.Quit()
@@ -118,7 +119,7 @@ func TestServeRefuses(t *testing.T) {
 		"bad config": {[]string{"--set", "gateway.mark=3"}, "not one bit"},
 	} {
 		said, code := try(tt.words...)
-		wantSaid(t, said, code, exitFailed, tt.want)
+		wantSaid(t, said, code, command.Failed, tt.want)
 		unchanged(name, before)
 	}
 	s.serve(t)
@@ -127,7 +128,7 @@ func TestServeRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	said, code := try()
-	wantSaid(t, said, code, exitFailed, "another scas")
+	wantSaid(t, said, code, command.Failed, "another scas")
 	unchanged("a second gateway", running)
 	if list := s.terminals(t); len(list) != 2 {
 		t.Errorf("%+v", list)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"scas/admin"
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/session"
 	"scas/sip"
@@ -186,7 +187,7 @@ func (s *site) remembers(t *testing.T) {
 	if s.scas(t, &moves, "log", "--event", "transfer", "--terminal", "tv", "--limit", "1"); len(moves) != 1 || moves[0].Transfer == nil {
 		t.Errorf("%+v", moves)
 	}
-	if table, _, code := s.command(t, "log"); code != exitDone || !strings.Contains(table, "phone > tv") {
+	if table, _, code := s.command(t, "log"); code != command.Done || !strings.Contains(table, "phone > tv") {
 		t.Errorf("exit code %d: %s", code, table)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/session"
 )
@@ -60,7 +61,7 @@ func TestTwoUsers(t *testing.T) {
 	})
 	for i, u := range users {
 		_, said, code := gw.command(t, "transfer", of[1-i].ID, "--to", gw.address(u.to).String())
-		wantSaid(t, said, code, exitFailed, "not-allowed")
+		wantSaid(t, said, code, command.Failed, "not-allowed")
 		gw.scas(t, &u.transfer, "transfer", of[i].ID, "--to", u.to)
 	}
 	var both sync.WaitGroup

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/session"
 )
@@ -170,7 +171,7 @@ func TestStranger(t *testing.T) {
 	}
 	for _, to := range []string{"tv", gw.Addr(tv).String(), gw.Addr6(tv).String()} {
 		_, said, code := gw.command(t, "transfer", "--to", to)
-		wantSaid(t, said, code, exitFailed, to)
+		wantSaid(t, said, code, command.Failed, to)
 	}
 	allUntouched(t, all)
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"scas/admin"
+	"scas/internal/command"
 	"scas/internal/lab"
 	"scas/session"
 )
@@ -315,7 +316,7 @@ func clientCommand(t testing.TB, socket string, words ...string) (stdout, stderr
 func (s *site) scas(t testing.TB, dst any, words ...string) {
 	t.Helper()
 	out, errs, code := s.command(t, append(words, "-o", "json")...)
-	if code != exitDone {
+	if code != command.Done {
 		t.Fatalf("scas %s: exit code %d\n%s", strings.Join(words, " "), code, errs)
 	}
 	if err := json.Unmarshal([]byte(out), dst); err != nil {

@@ -2,22 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
-)
 
-// Exit codes (DESIGN §7).
-const (
-	exitDone        = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitUnreachable = 3
+	"scas/internal/command"
 )
 
 // env is the outside world of one run of the program; a test can replace all of it.
@@ -50,15 +42,7 @@ func newEnv() *env {
 	}
 }
 
-func (e *env) getenv(name string) string {
-	value := ""
-	for _, entry := range e.environ {
-		if n, v, ok := strings.Cut(entry, "="); ok && n == name {
-			value = v
-		}
-	}
-	return value
-}
+func (e *env) getenv(name string) string { return command.Getenv(e.environ, name) }
 
 // readFile reads a regular file of at most limit bytes.
 func readFile(name string, limit int64) ([]byte, error) {
@@ -110,19 +94,6 @@ func catchPipes() (stop func()) {
 	return func() { signal.Stop(ch) }
 }
 
-// usageError is a command line that cannot be understood.
-type usageError struct{ text string }
-
-func (e *usageError) Error() string { return e.text }
-
-// unreachableError says that no daemon answers.
-type unreachableError struct{ text string }
-
-func (e *unreachableError) Error() string { return e.text }
-
-// errSilent ends a command that has said itself what is wrong.
-var errSilent = errors.New("failed")
-
 // run runs the program and returns its exit code.
 func run(e *env) int {
 	root := newRoot(e)
@@ -130,20 +101,5 @@ func run(e *env) int {
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
 	cmd, err := root.ExecuteC()
-	if err == nil {
-		return exitDone
-	}
-	if !errors.Is(err, errSilent) {
-		fmt.Fprintf(e.stderr, "scas: %v\n", err)
-	}
-	var usage *usageError
-	var unreachable *unreachableError
-	switch {
-	case errors.As(err, &usage):
-		fmt.Fprintf(e.stderr, "See %s --help.\n", cmd.CommandPath())
-		return exitUsage
-	case errors.As(err, &unreachable):
-		return exitUnreachable
-	}
-	return exitFailed
+	return command.End(e.stderr, "scas", cmd.CommandPath(), err)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"scas/admin"
+	"scas/internal/command"
 	"scas/session/kv"
 )
 
@@ -83,9 +84,9 @@ func newLog(e *env) *cobra.Command {
 func (f logFlags) query(now time.Time) (string, error) {
 	switch {
 	case f.limit < 1 || f.limit > 10000:
-		return "", &usageError{"log: --limit: want 1 to 10000"}
+		return "", command.UsageError("log: --limit: want 1 to 10000")
 	case !slices.Contains([]string{"", "play", "end", "transfer"}, f.event):
-		return "", &usageError{fmt.Sprintf("log: --event %q: want play, end or transfer", f.event)}
+		return "", command.UsageError(fmt.Sprintf("log: --event %q: want play, end or transfer", f.event))
 	}
 	q := url.Values{"limit": {strconv.Itoa(f.limit)}}
 	for name, text := range map[string]string{"since": f.since, "until": f.until} {
@@ -94,7 +95,7 @@ func (f logFlags) query(now time.Time) (string, error) {
 		}
 		at, err := moment(now, text)
 		if err != nil {
-			return "", &usageError{fmt.Sprintf("log: --%s %q: want how long ago, as 2h, or a time, as 2026-07-01T20:00:00Z", name, text)}
+			return "", command.UsageError(fmt.Sprintf("log: --%s %q: want how long ago, as 2h, or a time, as 2026-07-01T20:00:00Z", name, text))
 		}
 		q.Set(name, at.Format(time.RFC3339Nano))
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"scas/internal/command"
 )
 
 // newRoot returns the command tree. Commands read and write only through e.
@@ -21,7 +23,7 @@ func newRoot(e *env) *cobra.Command {
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE:              group,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return command.UsageError(err.Error()) })
 	root.AddCommand(
 		newServe(e), newSessions(e), newTerminals(e), newTransfer(e), newTransfers(e), newLog(e),
 		newTrace(e), newDoctor(e), newConfig(e), newDemo(e), newVersion(e),
@@ -42,7 +44,7 @@ func group(cmd *cobra.Command, args []string) error {
 			words = append(words, c.Name())
 		}
 	}
-	return &usageError{fmt.Sprintf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggest(args[0], words))}
+	return command.UsageError(fmt.Sprintf("unknown command %q for %q%s", args[0], cmd.CommandPath(), suggest(args[0], words)))
 }
 
 // reserved returns a command that says what it will be; --help does not show it.
@@ -50,7 +52,7 @@ func reserved(name, part string) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Hidden: true, DisableFlagParsing: true,
 		RunE: func(*cobra.Command, []string) error {
-			return &usageError{name + " is " + reservedFor(part)}
+			return command.UsageError(name + " is " + reservedFor(part))
 		},
 	}
 }
@@ -62,9 +64,9 @@ func atMost(most int) cobra.PositionalArgs {
 		case len(words) <= most:
 			return nil
 		case most == 0:
-			return &usageError{fmt.Sprintf("%s takes no argument, and got %q", cmd.CommandPath(), words[0])}
+			return command.UsageError(fmt.Sprintf("%s takes no argument, and got %q", cmd.CommandPath(), words[0]))
 		}
-		return &usageError{fmt.Sprintf("%s takes one argument at most, and got %d: %q", cmd.CommandPath(), len(words), words)}
+		return command.UsageError(fmt.Sprintf("%s takes one argument at most, and got %d: %q", cmd.CommandPath(), len(words), words))
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"scas/internal/command"
 )
 
 // serveFlags are the flags of scas serve.
@@ -57,11 +59,11 @@ func (f *serveFlags) fromEnviron(e *env, cmd *cobra.Command) error {
 			continue
 		}
 		if err := cmd.Flags().Set(flag, value); err != nil {
-			return &usageError{name + ": " + err.Error()}
+			return command.UsageError(name + ": " + err.Error())
 		}
 	}
 	if f.drain < 0 {
-		return &usageError{"serve: --drain cannot be negative"}
+		return command.UsageError("serve: --drain cannot be negative")
 	}
 	return nil
 }
@@ -69,7 +71,7 @@ func (f *serveFlags) fromEnviron(e *env, cmd *cobra.Command) error {
 func (f *serveFlags) logger(e *env) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return nil, &usageError{fmt.Sprintf("serve: --log-level %q: want debug, info, warn or error", f.logLevel)}
+		return nil, command.UsageError(fmt.Sprintf("serve: --log-level %q: want debug, info, warn or error", f.logLevel))
 	}
 	opts := &slog.HandlerOptions{Level: level}
 	switch f.logForm {
@@ -78,7 +80,7 @@ func (f *serveFlags) logger(e *env) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(e.stderr, opts)), nil
 	}
-	return nil, &usageError{fmt.Sprintf("serve: --log-format %q: want text or json", f.logForm)}
+	return nil, command.UsageError(fmt.Sprintf("serve: --log-format %q: want text or json", f.logForm))
 }
 
 // serve runs the gateway until a signal ends it or a part of it breaks.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"scas/internal/command"
 	"scas/session"
 	"scas/tracer"
 )
@@ -36,9 +37,9 @@ func newTrace(e *env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {
 			case (f.file == "") == (f.iface == ""):
-				return &usageError{"trace: name either a file (-r) or an interface (-i)"}
+				return command.UsageError("trace: name either a file (-r) or an interface (-i)")
 			case f.every < 0:
-				return &usageError{"trace: --every cannot be negative"}
+				return command.UsageError("trace: --every cannot be negative")
 			case f.out.json() && !cmd.Flags().Changed("every"):
 				f.every = defaultEvery
 			}

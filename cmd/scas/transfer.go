@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"scas/internal/command"
 	"scas/session"
 )
 
@@ -35,11 +36,11 @@ func newTransfer(e *env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, words []string) error {
 			switch {
 			case f.cancel != "" && (f.to != "" || f.wait || len(words) > 0):
-				return &usageError{"transfer: --cancel goes alone"}
+				return command.UsageError("transfer: --cancel goes alone")
 			case f.cancel != "":
 				return cancelTransfer(cmd.Context(), e, &f)
 			case f.to == "":
-				return &usageError{"transfer: --to is missing: the name, address or SIP URI of the target"}
+				return command.UsageError("transfer: --to is missing: the name, address or SIP URI of the target")
 			case len(words) == 1:
 				return orderTransfer(e, &f, words[0])
 			}
