@@ -149,6 +149,7 @@ func (d *Decoder) rtpPacket(s *sess, t *track, b []byte, at time.Time) {
 		return
 	}
 	d.stats.RTPPackets++
+	prev := t.last
 	t.last, s.heard = at, true
 	if s.since.IsZero() {
 		s.since = at
@@ -160,6 +161,7 @@ func (d *Decoder) rtpPacket(s *sess, t *track, b []byte, at time.Time) {
 	if t.mpegts && len(b) > h.size && !t.read.waiting {
 		t.program.payload(b[h.size:], at)
 	}
+	s.runs(t, prev, at)
 	if changed {
 		d.changed(s, at)
 	}

@@ -15,6 +15,11 @@ type program struct {
 	first   int64 // PTS of the first access unit since PLAY, 90 kHz
 	newest  int64
 	firstAt time.Time
+
+	// where the film's own clock stood in an earlier PLAY
+	origin    int64 // PTS
+	originNPT session.NPT
+	placed    bool // they are known
 }
 
 const (
@@ -23,8 +28,13 @@ const (
 	ptsWrap  = int64(1) << 33
 )
 
-// begin forgets the PTS seen: a new PLAY.
-func (p *program) begin() { *p = program{} }
+// begin forgets the PTS seen: a new PLAY. The old one, that began at npt start, tells what PTS stand for.
+func (p *program) begin(start session.NPT, known bool) {
+	if p.have && known && !p.placed {
+		p.origin, p.originNPT, p.placed = p.first, start, true
+	}
+	*p = program{origin: p.origin, originNPT: p.originNPT, placed: p.placed}
+}
 
 // payload reads the transport packets of one RTP payload, whole or cut, and reports whether
 // a PTS was found.
@@ -40,7 +50,10 @@ func (p *program) payload(b []byte, at time.Time) bool {
 			continue
 		}
 		if !p.have || pid != p.pid {
-			*p = program{pid: pid, video: video, have: true, first: pts, newest: pts, firstAt: at}
+			*p = program{
+				pid: pid, video: video, have: true, first: pts, newest: pts, firstAt: at,
+				origin: p.origin, originNPT: p.originNPT, placed: p.placed,
+			}
 		}
 		p.newest = max(p.newest, unwrapPTS(pts, p.newest))
 		found = true
@@ -48,9 +61,25 @@ func (p *program) payload(b []byte, at time.Time) bool {
 	return found
 }
 
-// npt returns the media time of the newest access unit, given that of the first.
+// snap is how far before the place that was asked for a server begins: at a key frame.
+const snap = 2 * time.Second
+
+// from returns the media time of the first access unit of a PLAY that begins at start, as its reply has
+// it. Servers repeat there what was asked for, and begin before; PTS of a file go on with the film.
+func (p *program) from(start session.NPT) session.NPT {
+	if !p.placed {
+		return start
+	}
+	npt := p.originNPT.Add(session.Ticks(unwrapPTS(p.first, p.origin)-p.origin, 90000, 1))
+	if d := time.Duration(start - npt); d < -snap || d > snap {
+		return start // the server wrote PTS of its own
+	}
+	return npt
+}
+
+// npt returns the media time of the newest access unit.
 func (p *program) npt(start session.NPT) session.NPT {
-	return start.Add(session.Ticks(p.newest-p.first, 90000, 1))
+	return p.from(start).Add(session.Ticks(p.newest-p.first, 90000, 1))
 }
 
 func unwrapPTS(pts, near int64) int64 {

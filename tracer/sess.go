@@ -60,8 +60,10 @@ type sess struct {
 	touched time.Time // newest packet or message of the session
 	dormant time.Time // restored then, and nothing was seen of it since; zero: alive
 	since   time.Time // first media since PLAY
-	late    bool      // a change of it is not told yet
-	told    bool      // it was ever
+	ran     time.Time // the player had what it waits for then, and ran from began on; zero: not known
+	began   session.NPT
+	late    bool // a change of it is not told yet
+	told    bool // it was ever
 }
 
 // reference returns the track the position is read from: video before audio, and one that
@@ -94,7 +96,7 @@ func (s *sess) delivered(now time.Time) (npt session.NPT, err time.Duration, src
 		if t != nil {
 			npt, err, src = max(t.read.last, s.halt), t.read.err, session.SourceRTP
 		}
-	case t != nil && t.read.waiting && s.play.lags && t.read.lastAt.After(s.play.at):
+	case s.lagging():
 		npt, err, src = t.read.last, 2*time.Second, session.SourceRTP
 	case t != nil && !t.read.waiting:
 		npt, err, src = t.read.last, t.read.err, session.SourceRTP
@@ -170,10 +172,43 @@ func (s *sess) onScreen(npt session.NPT, now time.Time) session.NPT {
 	if t := s.reference(); t != nil && !t.read.waiting && s.rec.State == session.Playing {
 		r = r.Add(max(at.Sub(t.read.lastAt), 0)) // a buffer that is not refilled drains
 	}
-	if s.heard && npt > s.play.start+run+session.NPT(burst) {
-		r = s.play.start + run // faster than real time fills buffers, not the screen
+	// Faster than real time fills buffers, not the screen.
+	switch {
+	case s.lagging():
+		return r.Add(-back)
+	case !s.ran.IsZero():
+		shown := s.began.Add(time.Duration(float64(max(at.Sub(s.ran), 0)) * s.play.scale))
+		return min(max(min(r.Add(-back), shown), s.floor), npt)
+	case s.heard && npt > s.play.start+run+session.NPT(burst):
+		r = s.play.start + run
 	}
 	return min(max(r.Add(-back), s.floor), npt)
+}
+
+// runs notes when the player had as much of the film as it waits for, and ran: a server that sends faster
+// than real time shortens the wait. prev is the packet before, since which the rest came.
+func (s *sess) runs(t *track, prev, at time.Time) {
+	if !s.ran.IsZero() || s.live || s.play.resumed || s.play.scale <= 0 || t.read.waiting || t != s.reference() {
+		return
+	}
+	first, npt := t.read.first, t.read.last
+	if t.mpegts {
+		if !t.program.have {
+			return
+		}
+		first, npt = t.program.from(s.play.start), t.program.npt(s.play.start)
+	}
+	over := time.Duration(float64(npt-first)/s.play.scale) - s.profile.depth(s.live, s.sought)
+	if over < 0 {
+		return
+	}
+	s.began, s.ran = first, at.Add(-min(over, max(at.Sub(prev), 0)))
+}
+
+// lagging reports whether the server still sends the place before a seek.
+func (s *sess) lagging() bool {
+	t := s.reference()
+	return t != nil && t.read.waiting && s.play.lags && t.read.lastAt.After(s.play.at)
 }
 
 // record returns the session as it is shown, with the position at now.
@@ -198,12 +233,13 @@ func (s *sess) startPlay(p play, now time.Time) {
 		s.floor = p.start
 		s.sought = !p.first
 	}
+	old := s.play
 	s.play = p
 	s.halted = false
-	s.since = time.Time{}
+	s.since, s.ran = time.Time{}, time.Time{}
 	for _, t := range s.tracks {
 		t.read.begin()
-		t.program.begin()
+		t.program.begin(old.start, old.known)
 	}
 	s.rec.State = session.Playing
 }
