@@ -13,6 +13,9 @@ type Profile struct {
 	Depth     time.Duration // with a film
 	Live      time.Duration // with a live source
 	Seek      time.Duration // after a seek
+	// Counts says that the player waits until it has so much of the film, not for so long: one whose
+	// server sends faster than real time runs at once.
+	Counts bool
 }
 
 // DefaultProfiles returns the measured profiles, the most specific first; the last matches
@@ -20,12 +23,12 @@ type Profile struct {
 func DefaultProfiles() []Profile {
 	const ms = time.Millisecond
 	return []Profile{
-		{"GStreamer", 2000 * ms, 1970 * ms, 2000 * ms},
-		{"LibVLC", 1280 * ms, 1360 * ms, 1280 * ms},
-		{"libmpv", 1130 * ms, 1160 * ms, 1400 * ms},
-		{"Lavf", 1260 * ms, 2200 * ms, 120 * ms},
-		{"RealMedia", 1200 * ms, 1800 * ms, 1200 * ms}, // mplayer's first connection names itself so
-		{"", 1200 * ms, 1400 * ms, 1200 * ms},
+		{"GStreamer", 2000 * ms, 1970 * ms, 2000 * ms, false},
+		{"LibVLC", 1280 * ms, 1360 * ms, 1280 * ms, false},
+		{"libmpv", 1130 * ms, 1160 * ms, 1400 * ms, true},
+		{"Lavf", 1260 * ms, 2200 * ms, 120 * ms, true},
+		{"RealMedia", 1200 * ms, 1800 * ms, 1200 * ms, true}, // mplayer's first connection names itself so
+		{"", 1200 * ms, 1400 * ms, 1200 * ms, false},
 	}
 }
 

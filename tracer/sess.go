@@ -185,24 +185,31 @@ func (s *sess) onScreen(npt session.NPT, now time.Time) session.NPT {
 	return min(max(r.Add(-back), s.floor), npt)
 }
 
-// runs notes when the player had as much of the film as it waits for, and ran: a server that sends faster
-// than real time shortens the wait. prev is the packet before, since which the rest came.
+// runs notes when the player had as much of the film as it waits for, or waited as long, and ran: a server
+// that sends faster than real time shortens the one and not the other. prev is the packet before, since
+// which the rest came.
 func (s *sess) runs(t *track, prev, at time.Time) {
 	if !s.ran.IsZero() || s.live || s.play.resumed || s.play.scale <= 0 || t.read.waiting || t != s.reference() {
 		return
 	}
 	first, npt := t.read.first, t.read.last
+	if since := max(t.read.firstAt.Sub(s.play.at), 0); first > s.play.start+session.NPT(since) {
+		first = s.play.start // what came before was not looked at
+	}
 	if t.mpegts {
 		if !t.program.have {
 			return
 		}
 		first, npt = t.program.from(s.play.start), t.program.npt(s.play.start)
 	}
-	over := time.Duration(float64(npt-first)/s.play.scale) - s.profile.depth(s.live, s.sought)
-	if over < 0 {
+	depth := s.profile.depth(s.live, s.sought)
+	if !s.profile.Counts {
+		s.began, s.ran = first, t.read.firstAt.Add(depth)
 		return
 	}
-	s.began, s.ran = first, at.Add(-min(over, max(at.Sub(prev), 0)))
+	if over := time.Duration(float64(npt-first)/s.play.scale) - depth; over >= 0 {
+		s.began, s.ran = first, at.Add(-min(over, max(at.Sub(prev), 0)))
+	}
 }
 
 // lagging reports whether the server still sends the place before a seek.

@@ -112,6 +112,7 @@ func TestOriginHasItAll(t *testing.T) {
 	gw.serve(t)
 	cfg := tcp()
 	cfg.Start, cfg.ReadAhead = moveStart, 30*time.Second
+	cfg.UserAgent = "" // it waits for so long, mpv for so much
 	p := gw.play(t, phone, cfg, film.URL("film"))
 	await(t, 30*time.Second, "two seconds are shown", func() bool {
 		pic, ok := p.Shown(time.Now())
