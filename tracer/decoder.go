@@ -251,7 +251,10 @@ func (d *Decoder) Stream(f bpf.Flow, dir bpf.Dir, b []byte, at time.Time) {
 		return
 	}
 	c.steered = true
-	c.half(dir).synced = c.half(dir).synced || len(c.half(dir).buf) == 0
+	if !d.mayRead(c, dir, at) {
+		return
+	}
+	c.half(dir).synced = c.half(dir).synced || len(c.half(dir).buf) == 0 && !c.gaps
 	d.bytes(c, dir, b, at, false)
 	d.account(c)
 }

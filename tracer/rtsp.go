@@ -114,6 +114,9 @@ func (x *rtspDialogue) units(dir bpf.Dir, h *half, b []byte, at time.Time) []byt
 			continue
 		}
 		b = b[n:]
+		if c.steered && u.Kind != rtsp.KindFrame {
+			d.holds(c.flow.Terminal.Addr()).read += n
+		}
 		d.unit(c, dir, u, at)
 	}
 	return nil

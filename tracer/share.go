@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"scas/bpf"
 	"scas/session"
 )
 
@@ -13,15 +14,16 @@ const (
 	shareConns    = 4096
 	shareSessions = 256
 	shareContents = 64
-	shareEnded    = 100 // sessions that are over, and still shown
-	shareTold     = 64  // changes of sessions told at once in a second; what is beyond waits for its end
+	shareEnded    = 100     // sessions that are over, and still shown
+	shareRead     = 4 << 20 // bytes of messages on relayed connections, in a second; of others the kernel sends no more up
+	shareTold     = 64      // changes of sessions told at once in a second; what is beyond waits for its end
 )
 
 // holding is what a Decoder keeps for one terminal.
 type holding struct {
 	conns, sessions, contents, kept int
-	told                            int // in the second that began at since
-	since                           time.Time
+	told, read                      int       // in the second that began at
+	since, readSince                time.Time // these
 }
 
 // maskAddr returns the address that stands for all of the terminal's.
@@ -66,6 +68,25 @@ func (d *Decoder) roomFor(all, most, has, share int) bool {
 		return true
 	}
 	d.stats.Refused++
+	return false
+}
+
+// mayRead reports whether the bytes of a relayed connection are read: they are not while its terminal
+// has had its share of this second, and the connection has a gap then.
+func (d *Decoder) mayRead(c *conn, dir bpf.Dir, at time.Time) bool {
+	h := d.holds(c.flow.Terminal.Addr())
+	if age := at.Sub(h.readSince); age >= time.Second || age < 0 {
+		h.readSince, h.read = at, 0
+	}
+	if h.read < shareRead {
+		return true
+	}
+	d.stats.OverShare++
+	if x := c.half(dir); x.synced || len(x.buf) > 0 {
+		x.buf, x.synced, x.looked, x.need = nil, false, 0, 0
+		d.account(c)
+		d.gap(c, dir, at)
+	}
 	return false
 }
 

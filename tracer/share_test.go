@@ -178,3 +178,39 @@ func TestEndedShare(t *testing.T) {
 		t.Errorf("newest %s", last)
 	}
 }
+
+// TestReadShare: messages without end on a relayed connection are not read to their end, its media are
+// nobody's concern, and it is read again in the next second.
+func TestReadShare(t *testing.T) {
+	at := time.Unix(1000, 0)
+	w := &watcher{}
+	d := NewDecoder(Config{AnyPort: true}, sessionSink{w})
+	f := flowOf(hostileUE, 0)
+	setUpAt(d, f, at, "x")
+	message := []byte("OPTIONS * RTSP/1.0\r\nX: " + strings.Repeat("x", 60_000) + "\r\n\r\n")
+	frames := append([]byte("$\x00\xff\xff"), make([]byte, 0xffff)...)
+	for range shareRead / 0xffff {
+		d.Stream(f, bpf.ToTerminal, frames, at)
+	}
+	if d.stats.OverShare != 0 {
+		t.Error("media count")
+	}
+	for range shareRead / len(message) * 2 {
+		d.Stream(f, bpf.ToServer, message, at)
+	}
+	if n := d.holds(f.Terminal.Addr()).read; n > shareRead+len(message) || d.stats.OverShare == 0 || d.stats.Gaps != 1 {
+		t.Errorf("%d bytes read, %+v", n, d.stats)
+	}
+	if r := w.records[len(w.records)-1]; r.ID != "s1" || !r.Lossy {
+		t.Errorf("told %+v", r)
+	}
+	other := flowOf(otherUE, 0)
+	setUpAt(d, other, at, "y")
+	d.Stream(f, bpf.ToServer, message[:100], at)
+	at = at.Add(time.Second)
+	d.Stream(f, bpf.ToServer, append(message[100:], "PAUSE rtsp://h/a RTSP/1.0\r\nCSeq: 7\r\nSession: x\r\n\r\n"...), at)
+	c := d.conns[f]
+	if last := c.pending[len(c.pending)-1]; last.method != "PAUSE" || d.byID["s2"] == nil || d.byID["s2"].rec.Terminal.IP.String() != otherUE {
+		t.Errorf("last read %s", last.method)
+	}
+}
