@@ -284,6 +284,14 @@ func TestListenIsTransparent(t *testing.T) {
 			if m != mark || p != unix.IPPROTO_TCP {
 				t.Errorf("%v: mark %#x, protocol %d", l.Addr(), m, p)
 			}
+			if l == v4 {
+				d, err := unix.GetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER)
+				if err != nil || d != unix.IP_PMTUDISC_DONT {
+					t.Errorf("MTU discovery %d, %v", d, err)
+				}
+			} else if i, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err != nil || i.Snd_mss > 1220 {
+				t.Errorf("segments of %d bytes, %v", i.Snd_mss, err)
+			}
 			return errors.Join(e1, e2)
 		})
 		if err != nil {

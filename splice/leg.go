@@ -170,7 +170,7 @@ func (l *legs) connectTCP(ctx context.Context, from, to netip.AddrPort) (*net.TC
 			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 				return err
 			}
-			return transparent(fd, network, l.mark)
+			return errors.Join(transparent(fd, network, l.mark), anySize(fd, network))
 		})
 	}}
 	d.SetMultipathTCP(false)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +44,7 @@ func Listen(ctx context.Context, mark uint32) (v4, v6 *net.TCPListener, err erro
 
 func listen(ctx context.Context, network, addr string, mark uint32) (*net.TCPListener, error) {
 	lc := net.ListenConfig{Control: func(network, _ string, c syscall.RawConn) error {
-		return control(c, func(fd int) error { return transparent(fd, network, mark) })
+		return control(c, func(fd int) error { return errors.Join(transparent(fd, network, mark), anySize(fd, network)) })
 	}}
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(ctx, network, addr)
@@ -76,6 +77,17 @@ func transparent(fd int, network string, mark uint32) error {
 		return fmt.Errorf("set transparent: %w", err)
 	}
 	return marked(fd, mark)
+}
+
+// anySize keeps segments from being lost on a link beyond the router that takes smaller ones: what it
+// says of that by ICMP goes to whom the segment seems to come from, and never here. IPv4 is left to
+// be fragmented, IPv6 fits any link (RFC 8200 §5). What a listener accepts inherits it.
+func anySize(fd int, network string) error {
+	const segment6 = 1280 - 40 - 20
+	if network[len(network)-1] == '6' {
+		return os.NewSyscallError("set segment size", unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, segment6))
+	}
+	return os.NewSyscallError("allow fragments", unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT))
 }
 
 func marked(fd int, mark uint32) error {
