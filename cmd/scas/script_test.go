@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -115,11 +116,13 @@ func (m *fakeMover) Cancel(id string) (session.Transfer, error) {
 	return next, nil
 }
 
-// startFake is `daemon [empty]`: the real API on $SOCK, over sessions of its own.
+// startFake is `daemon [empty|crowded]`: the real API on $SOCK, over sessions of its own. A crowded
+// one has no event stream left.
 func startFake(ts *testscript.TestScript, _ bool, args []string) {
 	c := config{Gateway: gatewayConfig{IPv6Prefix: 64}}
 	table := session.NewTable()
-	if len(args) == 0 {
+	cfg := admin.Config{Socket: ts.Getenv("SOCK")}
+	if !slices.Contains(args, "empty") {
 		c.Subscribers = []subscriber{{AoR: "sip:bob@ims.example", Terminals: []session.Terminal{
 			{Name: "phone", IP: netip.MustParseAddr("10.10.1.2")}, {Name: "tv", IP: netip.MustParseAddr("10.10.1.3")},
 			{Name: "desk", IP: netip.MustParseAddr("fd00:1::2")}}},
@@ -127,7 +130,10 @@ func startFake(ts *testscript.TestScript, _ bool, args []string) {
 		fill(table)
 	}
 	d := newDirectory(c)
-	s, err := admin.New(admin.Config{Socket: ts.Getenv("SOCK")}, admin.Sources{
+	if slices.Contains(args, "crowded") {
+		cfg.MaxStreams = 1
+	}
+	s, err := admin.New(cfg, admin.Sources{
 		Sessions: table, Table: table, Terminals: terminals{directory: d, sessions: table}, Mover: &fakeMover{table},
 		Counters: func() map[string]admin.Counters { return nil }, Ready: func() error { return nil },
 	}, slog.New(slog.DiscardHandler))
@@ -139,6 +145,10 @@ func startFake(ts *testscript.TestScript, _ bool, args []string) {
 		cancel()
 		ts.Check(<-done)
 	})
+	if cfg.MaxStreams > 0 {
+		_, err := (&clientFlags{socket: cfg.Socket}).client(newEnv()).watchTransfers(ctx)
+		ts.Check(err)
+	}
 }
 
 func fill(table *session.Table) {

@@ -129,6 +129,9 @@ func waitTransfer(ctx context.Context, e *env, c *client, id string, last sessio
 	}
 	for {
 		events, err := c.watchTransfers(ctx)
+		if full := (*apiError)(nil); errors.As(err, &full) && full.status == http.StatusServiceUnavailable {
+			events, err = nil, nil // too many follow the events: look now and then
+		}
 		if err != nil {
 			return nil, session.Transfer{}, waitError(ctx, id, err)
 		}
@@ -139,7 +142,11 @@ func waitTransfer(ctx context.Context, e *env, c *client, id string, last sessio
 		if t, ended := look(raw); ended {
 			return raw, t, nil
 		}
-		for raw := range events {
+		for events != nil {
+			raw, ok := <-events
+			if !ok {
+				break
+			}
 			if t, ended := look(raw); ended {
 				return raw, t, nil
 			}
