@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -75,5 +74,24 @@ func (c config) summary() string {
 	} else {
 		what = append(what, "application server at "+strings.Join(c.SIP.Listen, " "))
 	}
-	return fmt.Sprintf("%s, %s with %s", strings.Join(what, ", "), plural(uint64(len(c.Subscribers)), "user"), plural(c.terminalCount(), "terminal"))
+	named := uint64(0)
+	for _, s := range c.Subscribers {
+		if domain, all := strings.CutPrefix(s.AoR, "sip:*@"); all {
+			what = append(what, "everybody of "+domain)
+		} else {
+			named++
+		}
+	}
+	switch {
+	case named > 0:
+		what = append(what, plural(named, "user")+" with "+plural(c.terminalCount(), "terminal"))
+	case c.watches() && c.shared() && !c.SIP.on:
+		what = append(what, "users and terminals from the store")
+	case named == uint64(len(c.Subscribers)) && len(c.SIP.Users) == 0:
+		what = append(what, "no user")
+	}
+	if n := uint64(len(c.SIP.Users)); n > 0 {
+		what = append(what, plural(n, "user")+" with a password")
+	}
+	return strings.Join(what, ", ")
 }
