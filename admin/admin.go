@@ -81,8 +81,9 @@ type Sources struct {
 
 // Counters is a snapshot of what a room counts, by name.
 type Counters struct {
-	Total map[string]uint64 // only grows: scas_<room>_<name>_total
-	Now   map[string]uint64 // goes up and down: scas_<room>_<name>
+	Total map[string]uint64        // only grows: scas_<room>_<name>_total
+	Now   map[string]uint64        // goes up and down: scas_<room>_<name>
+	Help  func(name string) string // what it means; nil or "": its name has to do
 }
 
 // Config says where and how to serve.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"net/http"
 	"runtime"
 	"strings"
@@ -67,7 +68,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	gauges(out, "scas_transfers", "Transfers in the table, by state.", transfers)
 	metric(out, prometheus.GaugeValue, "scas_terminals", "Enrolled terminals.", float64(len(c.s.src.Terminals.Terminals())))
 
-	c.room(out, "admin", Counters{Total: c.s.Stats()})
+	c.room(out, "admin", Counters{Total: c.s.Stats(), Help: ownHelp})
 	for room, counters := range c.s.src.Counters() {
 		c.room(out, room, counters)
 	}
@@ -75,12 +76,28 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 
 func (collector) room(out chan<- prometheus.Metric, room string, counters Counters) {
 	prefix := "scas_" + metricName(room) + "_"
+	help := func(name, otherwise string) string {
+		if counters.Help == nil {
+			return otherwise
+		}
+		return cmp.Or(counters.Help(name), otherwise)
+	}
 	for name, v := range counters.Total {
-		metric(out, prometheus.CounterValue, prefix+metricName(name)+"_total", "Counter "+name+" of "+room+".", float64(v))
+		metric(out, prometheus.CounterValue, prefix+metricName(name)+"_total", help(name, "Counter "+name+" of "+room+"."), float64(v))
 	}
 	for name, v := range counters.Now {
-		metric(out, prometheus.GaugeValue, prefix+metricName(name), "What "+name+" of "+room+" is now.", float64(v))
+		metric(out, prometheus.GaugeValue, prefix+metricName(name), help(name, "What "+name+" of "+room+" is now."), float64(v))
 	}
+}
+
+// ownHelp says what the server's own counters mean.
+func ownHelp(name string) string {
+	return map[string]string{
+		"requests": "Requests.", "refused_host": "Requests refused: another machine's name in Host.", "refused_token": "Requests refused: no token, or a wrong one.",
+		"refused_origin": "Requests refused: sent by a page of somebody else.", "refused_body": "Requests refused: a body that is no order.",
+		"streams": "Event streams opened.", "streams_refused": "Event streams refused: too many are open.", "streams_dropped": "Event streams whose reader did not read.",
+		"unencodable": "Values that could not be shown.",
+	}[name]
 }
 
 func gauges(out chan<- prometheus.Metric, name, help string, byState map[string]int) {

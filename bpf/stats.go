@@ -79,6 +79,7 @@ func (g *Gateway) Stats() Stats {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	s["subscribers"], s["armed"] = 0, 0 // a counter that is not there at 0 is no counter
 	for _, t := range g.terminals {
 		if t.on {
 			s["subscribers"]++

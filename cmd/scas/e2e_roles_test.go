@@ -256,6 +256,13 @@ func (a *apart) measured(t *testing.T) {
 		}
 		all.Write(raw)
 	}
+	for room, texts := range map[string]map[string]string{"bpf": kernelHelp(), "splice": spliceHelp(), "store": storeHelp(), "tracer": tracerHelp()} {
+		for name, text := range texts {
+			if !strings.Contains(all.String(), "# HELP scas_"+room+"_"+name+" "+text+"\n") && !strings.Contains(all.String(), "# HELP scas_"+room+"_"+name+"_total "+text+"\n") {
+				t.Errorf("%s of %s is explained and not there", name, room)
+			}
+		}
+	}
 	for _, file := range []string{"../../docs/operating.md", "../../deploy/prometheus-rules.yaml"} {
 		text, err := os.ReadFile(file)
 		if err != nil {

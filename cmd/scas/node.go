@@ -173,7 +173,7 @@ func (n *node) counters() map[string]admin.Counters {
 		all["splice"] = split(n.splicer.Stats(), "connections_open", "transfers_open")
 	}
 	n.serviceCounters(all)
-	return all
+	return explained(all)
 }
 
 // split takes what goes up and down out of stats.
