@@ -137,6 +137,7 @@ func FuzzDecoder(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte) {
 		at := time.Unix(1000, 0)
 		d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
+		d.whole = len(in)%2 == 0 // as in a capture
 		flow := testFlow()
 		seq := [2]uint32{1, 1}
 		talk(d, flow, at,
@@ -147,9 +148,18 @@ func FuzzDecoder(f *testing.F) {
 		for len(in) > 2 {
 			dir, n := bpf.Dir(in[0]&1), min(int(in[1]), len(in)-2)
 			s := Segment{Flow: flow, Dir: dir, Seq: seq[dir], Payload: in[2 : 2+n], At: at, Skip: in[0]&2 != 0}
+			if in[0]&4 != 0 { // of another place in the sequence space
+				s.Seq += uint32(in[1]) << 24
+			}
+			if in[0]&8 != 0 {
+				s.Flags, s.Ack = ACK, seq[1-dir]+uint32(in[0]>>4)
+			}
 			d.Segment(s)
 			d.Datagram(Datagram{Flow: flow, Dir: dir, Payload: in[2 : 2+n], At: at})
-			seq[dir] += uint32(n) + uint32(in[0]>>6)
+			if in[0]&4 == 0 {
+				seq[dir] += uint32(n) + uint32(in[0]>>6)
+			}
+			d.Tick(at)
 			in = in[2+n:]
 			at = at.Add(time.Duration(in0(in)) * time.Millisecond)
 		}

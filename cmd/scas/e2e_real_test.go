@@ -287,7 +287,9 @@ func (s *realShown) note(t *testing.T, records []session.Record) {
 		if rec.URL == nil || !strings.HasSuffix(*rec.URL, "/"+s.film) || rec.State == session.Ended {
 			continue
 		}
-		found++
+		if found++; rec.Lossy {
+			t.Errorf("%s: shown as lossy", s.film)
+		}
 		if rec.Position != nil && rec.Position.Rendered != nil {
 			s.positions = append(s.positions, *rec.Position)
 		}
