@@ -221,14 +221,16 @@ func TestOtherContentIsNotTouched(t *testing.T) {
 func TestStartRequests(t *testing.T) {
 	now := "npt=now-"
 	for _, tt := range []struct {
-		name, url, headers, want string
-		origin                   func(*tracer.Detail)
-		position                 bool
+		name, url, host, headers, want string
+		origin                         func(*tracer.Detail)
+		position                       bool
 	}{
 		{name: "no range", headers: "", want: "\r\nRange: npt=59.250-\r\n\r\n", position: true},
 		{name: "without slash", url: "rtsp://%v/film", headers: "Range: npt=0.000-\r\n", want: "\r\nRange: npt=59.250-\r\n", position: true},
 		{name: "host in capitals and userinfo", url: "RTSP://a:b@%v/film/", headers: "Range: npt=0.000-\r\n", want: "npt=59.250-", position: true},
 		{name: "one stream of it", url: "rtsp://%v/film/stream=0", headers: "Range: npt=0-\r\n", want: "npt=59.250-", position: true},
+		{name: "by name", url: "rtsp://%v/film", host: "localhost", headers: "Range: npt=0-\r\n", want: "npt=59.250-", position: true},
+		{name: "escaped", url: "rtsp://%v/%%66ilm/", headers: "Range: npt=0-\r\n", want: "npt=59.250-", position: true},
 		{name: "live edge asked for", headers: "Range: " + now + "\r\n", want: now},
 		{name: "another unit", headers: "Range: clock=20200101T000000Z-\r\n", want: "clock=20200101T000000Z-"},
 		{name: "near the beginning", headers: "Range: npt=0-9\r\n", want: "npt=0.000-9", position: true,
@@ -252,6 +254,9 @@ func TestStartRequests(t *testing.T) {
 			url := b.url() + "/"
 			if tt.url != "" {
 				url = fmt.Sprintf(tt.url, b.server)
+			}
+			if tt.host != "" {
+				url = strings.Replace(url, b.server.Addr().String(), tt.host, 1)
 			}
 			send(t, term, "OPTIONS * RTSP/1.0\r\nCSeq: 1\r\n\r\nPLAY "+url+" RTSP/1.0\r\nCSeq: 2\r\nSession: S-t1\r\n"+tt.headers+"\r\n")
 			until(t, serv)

@@ -1,6 +1,7 @@
 package splice
 
 import (
+	"net/netip"
 	"strings"
 	"time"
 
@@ -45,9 +46,13 @@ func (p rtspStart) rewrite(scale rtsp.Scale, at time.Duration) (time.Duration, b
 }
 
 func (p rtspStart) names(m *move, d tracer.Detail, known bool) bool {
+	at := netip.Addr{} // the server's, where both are of the same one
+	if known && d.Record.Server == m.server {
+		at = m.server.Addr()
+	}
 	named := func(url string) bool {
 		for _, u := range m.urls {
-			if url != "" && rtsp.SameURL(u, rtsp.StripUserinfo(url)) {
+			if url != "" && rtsp.SameURLAt(u, rtsp.StripUserinfo(url), at) {
 				return true
 			}
 		}

@@ -1,6 +1,10 @@
 package rtsp
 
-import "strings"
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+)
 
 // parts are the pieces of an absolute URL, cut but not decoded.
 type parts struct {
@@ -44,16 +48,51 @@ func StripUserinfo(url string) string {
 }
 
 // SameURL reports whether two URLs name the same resource: scheme and host in any case, the
-// default port filled in, user info and slashes at the end left out. Relative ones compare as
-// text.
-func SameURL(a, b string) bool {
+// default port filled in, user info and slashes at the end left out, escaped by some players and
+// not by others. Relative ones compare as text.
+func SameURL(a, b string) bool { return SameURLAt(a, b, netip.Addr{}) }
+
+// SameURLAt is SameURL for two URLs of one server, whose host may be written as its address: a
+// bookmark may have that where the other has the name.
+func SameURLAt(a, b string, server netip.Addr) bool {
 	pa, aok := cutURL(a)
 	pb, bok := cutURL(b)
 	if !aok || !bok {
 		return aok == bok && strings.TrimRight(a, "/") == strings.TrimRight(b, "/")
 	}
-	return pa.scheme == pb.scheme && pa.host == pb.host && pa.port == pb.port &&
-		strings.TrimRight(pa.path, "/") == strings.TrimRight(pb.path, "/")
+	return pa.scheme == pb.scheme && pa.port == pb.port && (pa.host == pb.host || pa.isAt(server) || pb.isAt(server)) &&
+		strings.TrimRight(unescape(pa.path), "/") == strings.TrimRight(unescape(pb.path), "/")
+}
+
+// isAt reports whether the host is written as that address.
+func (p parts) isAt(server netip.Addr) bool {
+	a, err := netip.ParseAddr(strings.Trim(p.host, "[]"))
+	return err == nil && server.IsValid() && a.WithZone("") == server
+}
+
+// unescape decodes what is escaped, but for what has a meaning of its own where it is not.
+func unescape(path string) string {
+	if !strings.Contains(path, "%") {
+		return path
+	}
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		if path[i] == '%' && i+2 < len(path) {
+			n, err := strconv.ParseUint(path[i+1:i+3], 16, 8)
+			if err == nil && strings.IndexByte("%/?#&=;", byte(n)) < 0 {
+				b.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+			if err == nil {
+				b.WriteString(strings.ToUpper(path[i : i+3]))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(path[i])
+	}
+	return b.String()
 }
 
 // ResolveControl returns the URL of an SDP control under a base: an absolute control as it is,

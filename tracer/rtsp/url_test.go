@@ -1,6 +1,9 @@
 package rtsp
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+)
 
 func TestResolveControl(t *testing.T) {
 	tests := []struct{ base, control, want string }{
@@ -60,6 +63,14 @@ func TestSameURL(t *testing.T) {
 		{"rtsps://h/a", "rtsp://h/a", false},
 		{"rtsp://h", "rtsp://h/", true},
 		{"rtsp://[fd78::1]/a", "rtsp://[FD78::1]:554/a", true},
+		{"rtsp://h/a%20film%281%29", "rtsp://h/a film(1)", true},
+		{"rtsp://h/%c3%a4", "rtsp://h/%C3%A4", true},
+		{"rtsp://h/a%2fb", "rtsp://h/a/b", false},
+		{"rtsp://h/a%2fb", "rtsp://h/a%2Fb", true},
+		{"rtsp://h/a?b%26c", "rtsp://h/a?b&c", false},
+		{"rtsp://h/a%", "rtsp://h/a%", true},
+		{"rtsp://h/a%zz", "rtsp://h/a%25zz", false},
+		{"rtsp://192.0.2.1/a", "rtsp://h/a", false},
 		{"*", "*", true},
 		{"a/", "a", true},
 		{"rtsp://h/a", "a", false},
@@ -67,6 +78,25 @@ func TestSameURL(t *testing.T) {
 	for _, tt := range tests {
 		if SameURL(tt.a, tt.b) != tt.want || SameURL(tt.b, tt.a) != tt.want {
 			t.Errorf("%q and %q: not %v", tt.a, tt.b, tt.want)
+		}
+	}
+}
+
+func TestSameURLAt(t *testing.T) {
+	for _, tt := range []struct {
+		a, b, server string
+		want         bool
+	}{
+		{"rtsp://192.0.2.1/a", "rtsp://h/a", "192.0.2.1", true},
+		{"rtsp://192.0.2.1/a", "rtsp://h/a", "192.0.2.2", false},
+		{"rtsp://192.0.2.1/a", "rtsp://h/b", "192.0.2.1", false},
+		{"rtsp://192.0.2.1:8554/a", "rtsp://h/a", "192.0.2.1", false},
+		{"rtsp://other/a", "rtsp://h/a", "192.0.2.1", false},
+		{"rtsp://[fd78:0::1]/a", "rtsp://h/a", "fd78::1", true},
+	} {
+		server := netip.MustParseAddr(tt.server)
+		if SameURLAt(tt.a, tt.b, server) != tt.want || SameURLAt(tt.b, tt.a, server) != tt.want {
+			t.Errorf("%q and %q at %s: not %v", tt.a, tt.b, tt.server, tt.want)
 		}
 	}
 }
