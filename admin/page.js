@@ -30,13 +30,17 @@ function when(at) {
   return d.toDateString() === new Date().toDateString() ? time : d.toLocaleDateString() + " " + time;
 }
 
+// So many sessions are not read again and again: what changes comes as an event, and positions
+// are counted on.
+const many = () => sessions.size > 1000;
+
 // How far this browser's clock is ahead of the gateway's: positions of a list are those of the
 // moment of the answer.
 let ahead = 0;
 function position(s) {
   if (!s.position || s.position.npt === null) return null;
   const since = s.state === "playing" ? (Date.now() - ahead - Date.parse(s.position.at)) / 1000 : 0;
-  const npt = s.position.npt + Math.min(15, Math.max(0, since));
+  const npt = s.position.npt + Math.min(many() ? 3600 : 15, Math.max(0, since));
   return s.duration === null ? npt : Math.min(npt, s.duration);
 }
 
@@ -193,7 +197,7 @@ function change(map) {
   return e => {
     const x = JSON.parse(e.data);
     map.set(x.id, x);
-    if (!soon) soon = setTimeout(() => { soon = 0; draw() }, 100);
+    if (!soon) soon = setTimeout(() => { soon = 0; draw() }, many() ? 2000 : 100);
   };
 }
 function follow() {
@@ -207,5 +211,6 @@ function follow() {
   events.addEventListener("transfer", change(transfers));
 }
 follow();
-setInterval(() => { if (!document.hidden && !soon) draw() }, 500);
-setInterval(() => { if (!document.hidden && events.readyState === EventSource.OPEN) readAll().catch(() => {}) }, 10000);
+let ticks = 0;
+setInterval(() => { if (!document.hidden && !soon && (++ticks % 10 === 0 || !many())) draw() }, 500);
+setInterval(() => { if (!document.hidden && !many() && events.readyState === EventSource.OPEN) readAll().catch(() => {}) }, 10000);
