@@ -18,6 +18,9 @@ import (
 // defaultConfigFile is read when -c and SCAS_CONFIG are absent.
 const defaultConfigFile = "/etc/scas/scas.yaml"
 
+// minToken is the least length of a token.
+const minToken = 8
+
 // maxConfig bounds a configuration file and a token file.
 const maxConfig = 1 << 20
 
@@ -250,6 +253,10 @@ func (c *config) checkAPI(e *env, r *reader) {
 		}
 		if c.API.Token = trimToken(text); c.API.Token == "" {
 			r.wrong("api.token_file", c.API.TokenFile+" is empty")
+			return
+		}
+		if len(c.API.Token) < minToken {
+			r.wrong("api.token_file", fmt.Sprintf("%s holds a token of less than %d characters", c.API.TokenFile, minToken))
 			return
 		}
 	}

@@ -63,7 +63,7 @@ func configKeys(c *config) []key {
 		{name: "api", sub: []key{
 			{name: "listen", read: listenAddress(&c.API.Listen)},
 			{name: "socket", read: path(&c.API.Socket)},
-			{name: "token", read: text(&c.API.Token, 8, 4096)},
+			{name: "token", read: text(&c.API.Token, minToken, 4096)},
 			{name: "token_file", read: path(&c.API.TokenFile)},
 		}},
 		{name: "state", sub: []key{

@@ -35,7 +35,7 @@ type problem struct {
 }
 
 func (p problem) String() string {
-	if p.key == "" {
+	if p.key == "" || strings.HasSuffix(p.at.String(), " "+p.key) { // --set names the key itself
 		return p.at.String() + ": " + p.text
 	}
 	return p.at.String() + ": " + p.key + ": " + p.text

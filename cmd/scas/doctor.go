@@ -128,7 +128,7 @@ func probeConfig(e *env, f *configFlags) (found []finding, watches bool, err err
 	case err != nil:
 		return nil, true, err
 	}
-	found = []finding{{Name: "config", Required: true, OK: true, Detail: file}}
+	found = append([]finding{{Name: "config", Required: true, OK: true, Detail: file}}, probeSecrets(c, file)...)
 	for _, name := range c.Gateway.LAN {
 		found = append(found, probeInterface("lan", name, families(c))...)
 	}
