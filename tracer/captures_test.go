@@ -215,6 +215,9 @@ func TestPositionOnCaptures(t *testing.T) {
 		if len(one) > 0 {
 			share, mean := one.honest()
 			t.Logf("%-32s n=%4d median %.3f p95 %.3f max %.3f honest %.3f stated %.2f", name, len(one), one.quantile(.5), one.quantile(.95), one.quantile(1), share, mean)
+			if share < 0.95 {
+				t.Errorf("%s: %.3f are within the error they state, want 0.95", name, share)
+			}
 		}
 		pool[server(name)] = append(pool[server(name)], one...)
 		all = append(all, one...)

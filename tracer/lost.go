@@ -75,6 +75,7 @@ func (d *Decoder) assume(c *conn, at time.Time) {
 // (RFC 2326 §12.33); where it says it starts was asked for, as far as is known.
 func (d *Decoder) orphan(c *conn, m *rtsp.Message, at time.Time) {
 	d.stats.Undecoded++
+	c.gaps = true
 	d.doubt(c, at)
 	s := d.named(c, m.Get("Session"))
 	if s == nil || m.Status() >= 300 || m.Get("RTP-Info") == "" {
