@@ -203,3 +203,48 @@ func TestDamagedCaptures(t *testing.T) {
 		})
 	}
 }
+
+// garbled turns over some bits of some packets behind their IP header, as no checksum is looked at.
+func garbled(all []taken, seed uint64) []taken {
+	r := rand.New(rand.NewPCG(11, seed))
+	return each(all, func(b []byte) []byte {
+		if r.Float64() > 0.05 || len(b) <= ipHead+20 {
+			return b
+		}
+		for range 1 + r.IntN(8) {
+			b[ipHead+20+r.IntN(len(b)-ipHead-20)] ^= 1 << r.IntN(8)
+		}
+		return b
+	})
+}
+
+// TestGarbledCaptures: nothing that is on the wire stops a decoder, neither of a file nor of a gateway.
+func TestGarbledCaptures(t *testing.T) {
+	for _, name := range []string{"rtsp/l5-mplayer-tcp-full", "rtsp/gst-ffplay-udp-full", "rtsp/vlcvod-ffplay-udp-full", "mms/vlc-seek-pause-resume", "mms/mmsh-vlc-seek"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			all, link := takenFrom(t, name)
+			var pts []point
+			for at := all[0].at; at.Before(all[len(all)-1].at); at = at.Add(100 * time.Millisecond) {
+				pts = append(pts, point{T: float64(at.UnixMicro()) / 1e6})
+			}
+			for seed := range uint64(10) {
+				bad := garbled(all, seed)
+				places(bad, link, nil)
+				l := liveFrom(bad, link, pts, func(l *Live, p point) {
+					for id := range l.d.byID {
+						if x, ok := l.Detail(id, p.at()); ok && x.Record.Position != nil && x.Record.Position.NPT != nil && math.IsNaN(*x.Record.Position.NPT) {
+							t.Fatal("no number")
+						}
+					}
+					l.mu.Lock()
+					defer l.mu.Unlock()
+					l.d.Tick(p.at())
+				})
+				if _, err := l.Snapshot(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket/layers"
+
 	"scas/bpf"
 	"scas/session"
 )
@@ -88,10 +90,15 @@ func (k *fakeKernel) packet(f bpf.Flow, b []byte, at time.Time) bool {
 // replayLive replays a capture through a fake kernel into a Live.
 func replayLive(t *testing.T, name string, pts []point, ask func(l *Live, p point)) *Live {
 	t.Helper()
-	all, first := takenFrom(t, "rtsp/"+name)
+	all, link := takenFrom(t, "rtsp/"+name)
+	return liveFrom(all, link, pts, ask)
+}
+
+// liveFrom does the same with the packets of a capture.
+func liveFrom(all []taken, link layers.LinkType, pts []point, ask func(l *Live, p point)) *Live {
 	k := newFakeKernel()
 	l := NewLive(Config{AnyPort: true}, k, session.NewTable(), slog.New(slog.NewTextHandler(io.Discard, nil)))
-	in := newFrames(l.d, first)
+	in := newFrames(l.d, link)
 	in.each = func(s Segment) {
 		ev := bpf.Event{Kind: bpf.EventTCP, Proto: bpf.TCP, At: s.At, Flow: s.Flow, Dir: s.Dir, Seq: s.Seq, TCPFlags: s.Flags, Payload: s.Payload}
 		if s.Dir == bpf.ToServer && len(s.Payload) > 0 && s.Payload[0] != '$' {
