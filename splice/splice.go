@@ -156,6 +156,8 @@ type Splicer struct {
 
 	upBuffers, downBuffers *buffers
 
+	spare spare
+
 	ctx  context.Context // ends with Serve
 	stop context.CancelFunc
 	wg   sync.WaitGroup // relays, transfers and what they started
@@ -212,6 +214,7 @@ func (s *Splicer) Serve(ctx context.Context, ls ...*net.TCPListener) error {
 			}
 		})
 	}
+	s.spare.keep()
 	s.wg.Go(func() { s.legs.reap(s.ctx) })
 	select {
 	case <-ctx.Done():
@@ -234,7 +237,9 @@ func (s *Splicer) accept(l *net.TCPListener) error {
 			return nil
 		case passing(err):
 			s.count.acceptErrors.Add(1)
-			time.Sleep(50 * time.Millisecond) // out of descriptors: nothing else to wait for
+			if !s.spare.turnAway(l) {
+				time.Sleep(50 * time.Millisecond) // nothing else to wait for
+			}
 		default:
 			return fmt.Errorf("splice: accept on %v: %w", l.Addr(), err)
 		}
@@ -323,6 +328,7 @@ func (s *Splicer) shutdown() {
 	}
 	s.wg.Wait()
 	s.legs.close()
+	s.spare.drop()
 }
 
 // lastWords is how long a connection may take to answer our FIN when the daemon ends.
