@@ -83,6 +83,27 @@ func takenFrom(t testing.TB, name string) ([]taken, layers.LinkType) {
 	}
 }
 
+// passed reads the truth of a capture, with the newest picture of this stretch of the film (of B-frames
+// the furthest) that had passed by the time of each point. Several come in one segment.
+func passed(t *testing.T, name string) []point {
+	t.Helper()
+	all := points(t, name, "truth")
+	high := math.Inf(-1)
+	for i, p := range all {
+		if p.Pos < high-2 {
+			high = p.Pos // a seek
+		}
+		high = max(high, p.Pos)
+		all[i].Pos = high
+	}
+	for i := len(all) - 2; i >= 0; i-- {
+		if all[i].T == all[i+1].T {
+			all[i].Pos = all[i+1].Pos
+		}
+	}
+	return all
+}
+
 // watcher keeps what a trace reports.
 type watcher struct {
 	d       *Decoder
@@ -193,14 +214,8 @@ func TestPositionOnCaptures(t *testing.T) {
 	pool := map[string]samples{}
 	var all samples
 	for _, name := range captures(t) {
-		truth := points(t, name, "truth")
 		var one samples
-		high := math.Inf(-1)
-		replay(t, name, Config{AnyPort: true}, truth, func(d *Decoder, p point) {
-			if p.Pos < high-2 || p.Pos > high+2 {
-				high = p.Pos // a seek
-			}
-			high = max(high, p.Pos) // B-frames
+		replay(t, name, Config{AnyPort: true}, passed(t, name), func(d *Decoder, p point) {
 			s := newest(d)
 			if s == nil || s.live || s.rec.Opaque || s.rec.State == session.Setup || !settled(s, p.at()) {
 				return
@@ -210,7 +225,7 @@ func TestPositionOnCaptures(t *testing.T) {
 				t.Errorf("%s: no position at %v (state %s)", name, p.T, s.rec.State)
 				return
 			}
-			one = append(one, sample{*x.NPT - high, x.Error})
+			one = append(one, sample{*x.NPT - p.Pos, x.Error})
 		})
 		if len(one) > 0 {
 			share, mean := one.honest()
@@ -285,18 +300,13 @@ func TestPositionByClock(t *testing.T) {
 	var all samples
 	for _, name := range captures(t) {
 		var one samples
-		high := math.Inf(-1)
-		replay(t, name, Config{AnyPort: true, NoRTP: true}, points(t, name, "truth"), func(d *Decoder, p point) {
-			if p.Pos < high-2 || p.Pos > high+2 {
-				high = p.Pos
-			}
-			high = max(high, p.Pos)
+		replay(t, name, Config{AnyPort: true, NoRTP: true}, passed(t, name), func(d *Decoder, p point) {
 			s := newest(d)
 			if s == nil || s.live || s.rec.Opaque || !settled(s, p.at()) || strings.HasPrefix(name, "burst") {
 				return
 			}
 			if x := s.position(p.at()); x != nil && x.NPT != nil {
-				one = append(one, sample{*x.NPT - high, x.Error})
+				one = append(one, sample{*x.NPT - p.Pos, x.Error})
 				if x.Source != session.SourceClock {
 					t.Fatalf("%s: source %s without media", name, x.Source)
 				}

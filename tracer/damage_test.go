@@ -56,18 +56,13 @@ func placeOf(d *Decoder, at time.Time) place {
 // whole returns when to ask for the place in a capture, where it is then, and where the whole capture
 // says it is: for captures without truth that is all there is to compare with.
 func whole(t *testing.T, name string, all []taken, link layers.LinkType) (ats []time.Time, truth, base []place) {
-	high := math.Inf(-1)
 	var pts []point
 	if kind, rest, _ := strings.Cut(name, "/"); kind == "rtsp" {
-		pts = points(t, rest, "truth")
+		pts = passed(t, rest)
 	}
 	for _, p := range pts {
-		if p.Pos < high-2 || p.Pos > high+2 {
-			high = p.Pos // a seek
-		}
-		high = max(high, p.Pos)
 		ats = append(ats, p.at())
-		truth = append(truth, place{at: p.at(), npt: high, known: true})
+		truth = append(truth, place{at: p.at(), npt: p.Pos, known: true})
 	}
 	if pts == nil {
 		for at := all[0].at; at.Before(all[len(all)-1].at); at = at.Add(50 * time.Millisecond) {

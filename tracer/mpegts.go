@@ -67,14 +67,21 @@ const snap = 2 * time.Second
 // from returns the media time of the first access unit of a PLAY that begins at start, as its reply has
 // it. Servers repeat there what was asked for, and begin before; PTS of a file go on with the film.
 func (p *program) from(start session.NPT) session.NPT {
-	if !p.placed {
-		return start
+	if p.follows(start) {
+		return p.place()
 	}
-	npt := p.originNPT.Add(session.Ticks(unwrapPTS(p.first, p.origin)-p.origin, 90000, 1))
-	if d := time.Duration(start - npt); d < -snap || d > snap {
-		return start // the server wrote PTS of its own
-	}
-	return npt
+	return start
+}
+
+// follows reports whether the PTS of this PLAY go on with those of the ones before: then they tell where
+// it began. Else the server wrote PTS of its own.
+func (p *program) follows(start session.NPT) bool {
+	d := time.Duration(start - p.place())
+	return p.placed && d > -snap && d < snap
+}
+
+func (p *program) place() session.NPT {
+	return p.originNPT.Add(session.Ticks(unwrapPTS(p.first, p.origin)-p.origin, 90000, 1))
 }
 
 // npt returns the media time of the newest access unit.

@@ -126,8 +126,11 @@ func (s *sess) unread() bool {
 
 // transportStream reads the position from PTS; without any, RTP time is good for ±3 s only.
 func (s *sess) transportStream(t *track) (session.NPT, time.Duration) {
-	if t.program.have {
-		return t.program.npt(s.play.start), time.Second
+	switch p := &t.program; {
+	case p.have && (p.follows(s.play.start) || s.play.first && s.play.start == 0):
+		return p.npt(s.play.start), 200 * time.Millisecond
+	case p.have: // began at a key frame, some way before
+		return p.npt(s.play.start), time.Second
 	}
 	return t.read.last, 3 * time.Second
 }
