@@ -146,7 +146,7 @@ func TestOverrideErrors(t *testing.T) {
 		"bad value":         {[]string{"SCAS_TRANSFER_OVERLAP=1"}, nil, "environment variable SCAS_TRANSFER_OVERLAP: transfer.overlap: \"1\" is no duration: has no unit: write 1s or 1ms"},
 		"reserved":          {[]string{"SCAS_GATEWAY_PLAYERS=x"}, nil, "environment variable SCAS_GATEWAY_PLAYERS: gateway.players: reserved for a part that is not built yet"},
 		"servers":           {[]string{"SCAS_STATE_SERVERS=nats://a,b:4222"}, nil, "environment variable SCAS_STATE_SERVERS: state.servers[1]: is no address of a NATS server"},
-		"role alone":        {nil, []string{"roles=gateway"}, "--set roles: roles: gateway alone needs state.servers"},
+		"role alone":        {nil, []string{"roles=gateway"}, "--set roles: gateway alone needs state.servers"},
 		"sip":               {[]string{"SCAS_SIP_LISTEN=x"}, nil, "environment variable SCAS_SIP_LISTEN: sip.terminals: is required"},
 		"no value":          {[]string{"SCAS_NODE="}, nil, "environment variable SCAS_NODE: node: has no value"},
 		"empty list":        {[]string{"SCAS_GATEWAY_LAN="}, nil, "environment variable SCAS_GATEWAY_LAN: gateway.lan: is required"},

@@ -21,10 +21,11 @@ func TestRoles(t *testing.T) {
 		watches, as bool
 		says        string
 	}{
-		"as":               {asAlone + sharedStore, false, true, "application server at udp://192.0.2.7:5060, 0 users with 0 terminals"},
-		"gateway":          {gatewayAlone + sharedStore, true, false, "0 users"},
+		"as":               {asAlone + sharedStore, false, true, "application server at udp://192.0.2.7:5060, no user"},
+		"gateway":          {gatewayAlone + sharedStore, true, false, "users and terminals from the store"},
 		"gateway, unsaid":  {minimal + sharedStore, true, false, "LAN"},
 		"gateway, its own": {gatewayAlone + "subscribers: [{aor: sip:a@b, terminals: [{name: x, ip: 10.0.0.1}]}]\n", true, false, "1 user with 1 terminal"},
+		"everybody":        {minimalSIP + "subscribers: [{aor: \"sip:*@b\"}, {aor: sip:a@c}]\n", true, true, "everybody of b, 1 user with 0 terminals"},
 		"both":             {minimalSIP + "roles: [as, gateway]\n" + sharedStore, true, true, "LAN"},
 		"both, unsaid":     {minimalSIP + sharedStore, true, true, "LAN"},
 	} {
