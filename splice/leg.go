@@ -254,8 +254,11 @@ func (l *legs) recall(server netip.AddrPort) (reached, bool) {
 func (l *legs) remember(server netip.AddrPort, r reached) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.reached) >= maxRemember {
-		clear(l.reached)
+	if _, known := l.reached[server]; !known && len(l.reached) >= maxRemember {
+		for any := range l.reached { // the others are not forgotten for one terminal that opens thousands
+			delete(l.reached, any)
+			break
+		}
 	}
 	l.reached[server] = r
 }

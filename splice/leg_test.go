@@ -96,7 +96,7 @@ func TestLegRemembersForATime(t *testing.T) {
 	for i := range maxRemember + 10 {
 		l.remember(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), uint16(i)), reached{router: true, until: now.Add(routerFor)})
 	}
-	if len(l.reached) > maxRemember {
+	if len(l.reached) != maxRemember {
 		t.Errorf("remembers %d", len(l.reached))
 	}
 	s := netip.MustParseAddrPort("192.0.2.9:554")
