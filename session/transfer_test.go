@@ -37,6 +37,13 @@ func TestTransferNextSetsTimes(t *testing.T) {
 	if !ok || x.Times.Attached == nil || !x.Times.Attached.Equal(now) || x.Reason != nil {
 		t.Fatalf("attached: %+v", x)
 	}
+	later := now.Add(time.Second)
+	if y, ok := x.Next(TargetPlays, "", later); !ok || y.Times.Committed == nil || !y.Times.Committed.Equal(later) || !y.Times.Attached.Equal(now) || y.Times.Ended != nil {
+		t.Fatalf("committed: %+v", y)
+	}
+	if y, ok := (Transfer{State: Offered}).Next(Confirmed, "", later); !ok || y.Times.Armed == nil || !y.Times.Armed.Equal(later) {
+		t.Fatalf("armed: %+v", y)
+	}
 	x, ok = x.Next(Fail, ServerRefused("453"), now)
 	if !ok || *x.Reason != "server-refused:453" || x.Times.Ended == nil {
 		t.Fatalf("failed: %+v", x)

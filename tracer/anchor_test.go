@@ -49,6 +49,12 @@ func TestReading(t *testing.T) {
 		{"ahead of time, an older one seen later", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 0}, {.02, 1500, 60 * 90000}, {.05, 1200, 48 * 90000}, {.06, 1501, 60*90000 + 3600}}, 105.04},
 		{"stale picture of npt 0 of a fast server", on(play{start: at45, first: true}), false, false, []tick{{.01, 0, 0}, {.3, 300, 45 * 90000}}, 45},
 		{"ahead of time before the first one seen", on(play{start: at45, first: true}), false, false, []tick{{.02, 1500, 60 * 90000}, {.06, 1501, 60*90000 + 3600}}, 105.04},
+		{"the promised number never comes", on(play{start: at45}), false, false, []tick{{2.5, -5, -18000}, {2.54, -4, -14400}}, 44.84},
+		{"a little before what was promised", on(play{start: at45, first: true}), false, false, []tick{{.02, 0, -27000}, {.06, 1, -23400}}, 44.74},
+		{"too long before what was promised", on(play{start: at45, first: true}), false, false, []tick{{.02, 0, -72000}, {.06, 1, -68400}}, 45.04},
+		{"backwards", on(play{start: at45, scale: -1, speed: 1}), false, false, []tick{{0, 0, 0}, {1, 1, 90000}, {2, 2, 180000}}, 43},
+		{"a hole in the film", on(play{}), false, false, []tick{{0, 0, 0}, {.04, 1, 3600}, {.08, 2, 3*90000 + 3600}}, 3.04},
+		{"another time base, near", on(play{}), false, false, []tick{{0, 0, 0}, {.04, 1, 3600}, {.08, 2, 20*90000 + 3600}, {.12, 3, 20*90000 + 7200}}, .12},
 		{"another time base", on(play{}), false, false, []tick{{0, 0, 0}, {.04, 1, 3600}, {.08, 2, 1_000_003_600}, {.12, 3, 1_000_007_200}}, .12},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -63,6 +69,57 @@ func TestReading(t *testing.T) {
 				t.Errorf("npt %.3f, want %.3f", got, c.want)
 			}
 		})
+	}
+}
+
+// TestReadingError: what a reading says of its own error.
+func TestReadingError(t *testing.T) {
+	at := time.Unix(1000, 0)
+	for _, c := range []struct {
+		name string
+		noRT bool
+		play play
+		tick tick // behind a first packet of 0 s
+		want time.Duration
+	}{
+		{"promised and kept", false, play{}, tick{.04, 1, 3600}, 100 * time.Millisecond},
+		{"nothing promised", true, play{}, tick{.04, 1, 3600}, 200 * time.Millisecond},
+		{"promised to whole seconds", false, play{vague: time.Second}, tick{.04, 1, 3600}, time.Second},
+		{"faster than real time", false, play{}, tick{.04, 100, 15 * 90000}, 500 * time.Millisecond},
+		{"another time base", false, play{}, tick{.04, 1, 1 << 30}, 200 * time.Millisecond},
+	} {
+		var r reading
+		r.begin()
+		r.haveRT, r.haveSeq = !c.noRT, !c.noRT
+		c.play.known, c.play.scale, c.play.speed, c.play.at = true, 1, 1, at
+		for _, p := range []tick{{}, c.tick} {
+			r.packet(c.play, session.Seq(0).Add(p.seq), session.RTPTime(0).Add(p.ticks), 90000, at.Add(time.Duration(p.at*1e9)))
+		}
+		if r.err != c.want {
+			t.Errorf("%s: ± %v, want %v", c.name, r.err, c.want)
+		}
+	}
+}
+
+// TestReadingFromBefore: an anchor from before a restart holds if the first packet fits it.
+func TestReadingFromBefore(t *testing.T) {
+	at := time.Unix(1000, 0)
+	p := play{known: true, scale: 1, speed: 1, at: at}
+	for _, c := range []struct {
+		name  string
+		ticks int64 // a minute later
+		fits  bool
+	}{
+		{"goes on", 60 * 90000, true}, {"was paused", 40 * 90000, false}, {"another time base", 1 << 30, false},
+	} {
+		var r reading
+		r.begin()
+		r.packet(p, 0, 0, 90000, at)
+		r.doubted = true
+		r.packet(p, 1, session.RTPTime(0).Add(c.ticks), 90000, at.Add(time.Minute))
+		if r.set != c.fits || c.fits && r.last.Seconds() != 60 {
+			t.Errorf("%s: holds %v, at %.1f", c.name, r.set, r.last.Seconds())
+		}
 	}
 }
 
