@@ -308,18 +308,33 @@ func (p *Player) end(ctx context.Context, k *link, how Ending, why EndReason, ca
 
 // drain waits until what was received is shown; false when the user quits before.
 func (p *Player) drain(ctx context.Context) bool {
-	p.mu.Lock()
-	until := p.book.drained()
-	p.mu.Unlock()
-	timer := time.NewTimer(time.Until(until))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-p.quit:
-	case <-ctx.Done():
+	// The last pictures may be read after the BYE that was sent behind them: it has a port of its own.
+	const behind = 200 * time.Millisecond
+	var most time.Time
+	for {
+		p.mu.Lock()
+		until := p.book.drained()
+		p.mu.Unlock()
+		if most.IsZero() {
+			most = until.Add(behind)
+		}
+		if until.After(most) {
+			until = most
+		}
+		left := time.Until(until)
+		if left <= 0 {
+			return true
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-timer.C:
+			continue
+		case <-p.quit:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		return false
 	}
-	return false
 }
 
 // userQuits ends the player as its user does.
