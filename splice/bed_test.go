@@ -38,6 +38,7 @@ type bed struct {
 	ahead  atomic.Int64 // of the splicer's clock, ns
 	mu     sync.Mutex
 	from   []netip.AddrPort // addresses that legs were to come from
+	other  netip.AddrPort   // where the next connections go; zero: to server
 }
 
 func quietConfig() Config {
@@ -63,7 +64,13 @@ func newBed(t testing.TB, cfg Config) *bed {
 	}
 	s.wire = b.wire
 	s.target = func(c *net.TCPConn) (bpf.Flow, error) {
-		return bpf.Flow{Terminal: addrPort(c.RemoteAddr()), Server: b.server}, nil
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		f := bpf.Flow{Terminal: addrPort(c.RemoteAddr()), Server: b.server}
+		if b.other.IsValid() {
+			f.Server = b.other
+		}
+		return f, nil
 	}
 	s.legs.connect = func(ctx context.Context, from, to netip.AddrPort) (*net.TCPConn, error) {
 		b.mu.Lock()
@@ -127,6 +134,13 @@ const (
 
 // forward puts the splicer's clock forward.
 func (b *bed) forward(d time.Duration) { b.ahead.Add(int64(d)) }
+
+// looked waits until the transfer of a session's film has looked how things are.
+func (b *bed) looked(id string) {
+	b.t.Helper()
+	at := b.tr.askedAfter(b.t, id, b.s.now())
+	b.tr.askedAfter(b.t, id, at) // the next look begins when the one before is over
+}
 
 // connect opens a connection of a terminal and returns both ends of what is relayed.
 func (b *bed) connect(from string) (terminal, server *net.TCPConn, f bpf.Flow) {

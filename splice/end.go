@@ -31,7 +31,6 @@ const (
 type ending struct {
 	firstMedia time.Time // of the target
 	lastMedia  time.Time // of the origin: when it was cut, or before
-	buffered   bool      // the player holds data that nothing can take back
 }
 
 // ender ends one session whose viewer has left (DESIGN §5.3, without takeover).

@@ -68,8 +68,8 @@ func TestTransferEnds(t *testing.T) {
 			b := newBed(t, quietConfig())
 			b.origin()
 			x := b.move(tt.order)
-			if !b.k.isArmed(x.To.IP) {
-				t.Error("not armed")
+			if !b.k.isArmed(x.To.IP) || x.Trigger != session.API {
+				t.Errorf("not armed, or by %s", x.Trigger)
 			}
 			tt.act(b, x)
 			x = b.await(x.ID, tt.state, tt.reason)
@@ -283,38 +283,6 @@ func TestSeeks(t *testing.T) {
 	send(t, term, seek)
 	expect(t, serv, seek)
 	b.await(x.ID, session.Attached, "")
-}
-
-// GStreamer and VLC come back over TCP when no media reach them.
-func TestTargetComesBack(t *testing.T) {
-	cfg := quietConfig()
-	cfg.Return = patience
-	b := newBed(t, cfg)
-	b.origin()
-	x := b.move(session.Order{})
-	term, _, _ := b.attach(x, "t1")
-	send(t, term, "TEARDOWN "+b.url()+" RTSP/1.0\r\nCSeq: 5\r\nSession: S-t1\r\n\r\n")
-	term.Close()
-	b.tr.set("s1", func(d *tracer.Detail) { d.Record.Position.Rendered = session.Ptr(66.0) })
-	term, serv, _ := b.connect(tv)
-	wantPlay(t, b.playOn(term, serv, "t2", 4), "65.000")
-	b.tcpMedia("t2")
-	send(t, serv, b.playReply("t2", 4)+string(rtpFrame(0, 100, 900000, 10))+string(rtpFrame(2, 7, 9000, 10)))
-	until(t, term)
-	go io.Copy(io.Discard, term)
-	x = b.await(x.ID, session.Committed, "")
-	if *x.Position != 65 {
-		t.Errorf("position %v", *x.Position)
-	}
-
-	// And once more within the time after committed: where the origin was last.
-	b.tr.set("s1", func(d *tracer.Detail) { d.Record.State = session.Ended })
-	term, serv, _ = b.connect(tv)
-	got := b.playOn(term, serv, "t3", 4)
-	y, _ := b.table.Transfer(x.ID)
-	if y.Position == nil || *y.Position < 65 || *y.Position > 66 || !strings.Contains(got, fmt.Sprintf("npt=%.3f-", *y.Position)) {
-		t.Errorf("position %v in %q", y.Position, got)
-	}
 }
 
 // tcpMedia makes a session of the tv an interleaved one.

@@ -170,6 +170,7 @@ func TestPlays(t *testing.T) {
 		{"settled", with(func(f *facts) { f.first, f.last, f.now = s(0.2), s(2.3), s(2.3) }), true},
 		{"not yet", with(func(f *facts) { f.first, f.last, f.now = s(0.2), s(2.0), s(2.1) }), false},
 		{"one packet", with(func(f *facts) { f.first, f.last, f.now = s(0.2), s(0.2), s(4) }), false},
+		{"too little", with(func(f *facts) { f.first, f.last, f.now = s(0.2), s(1.0), s(2.3) }), false},
 		{"stopped again", with(func(f *facts) { f.first, f.last, f.now = s(0.2), s(1.4), s(9) }), false},
 		{"receiver report", with(func(f *facts) { f.first, f.last, f.now, f.receipt = s(0.2), s(0.3), s(0.4), s(0.35) }), true},
 		{"old receiver report", with(func(f *facts) { f.first, f.last, f.now, f.receipt = s(0.2), s(0.3), s(0.4), s(-1) }), false},

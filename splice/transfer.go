@@ -298,6 +298,5 @@ func (m *move) ended(e ending) {
 	if !e.lastMedia.IsZero() && !e.firstMedia.IsZero() {
 		m.t.Silence = session.Figure(e.firstMedia.Sub(e.lastMedia).Seconds())
 	}
-	m.t.OriginBuffered = m.t.OriginBuffered || e.buffered
 	m.step(session.OriginGone, "")
 }

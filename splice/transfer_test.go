@@ -161,12 +161,12 @@ func (b *bed) mediaComes(id string, video uint32) {
 
 // mediaRuns has the tracer see media of a session until the test ends.
 func (b *bed) mediaRuns(id string) (first time.Time) {
-	first = time.Now()
+	first = b.s.now()
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
 		for {
-			b.tr.set(id, func(d *tracer.Detail) { d.FirstMedia, d.LastMedia = first, time.Now() })
+			b.tr.set(id, func(d *tracer.Detail) { d.FirstMedia, d.LastMedia = first, b.s.now() })
 			select {
 			case <-stop:
 				return
