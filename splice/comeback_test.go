@@ -112,7 +112,7 @@ func TestAnotherServerRefuses(t *testing.T) {
 	}
 	defer serv.Close()
 	serv.SetDeadline(time.Now().Add(patience))
-	send(t, term, "DESCRIBE rtsp://h/x RTSP/1.0\r\nCSeq: 1\r\n\r\n")
+	send(t, term, "DESCRIBE "+b.url()+" RTSP/1.0\r\nCSeq: 1\r\n\r\n")
 	until(t, serv)
 	send(t, serv, "RTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n")
 	until(t, term)
