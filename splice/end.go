@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"scas/bpf"
+	"scas/session"
 	"scas/tracer"
 )
 
@@ -70,13 +71,17 @@ func (x *ender) finish(r *relay) {
 	x.wait(finWait, func() bool { return isDone(r.gone) })
 }
 
-// alone reports whether no other session runs on the control connection.
+// alone reports whether no other session runs on the control connection. One of the same film that
+// does not play is what a player left behind that asks for TCP after UDP brought nothing: libavformat
+// does so without a TEARDOWN.
 func (x *ender) alone() bool {
 	for _, id := range x.s.t.ByFlow(x.d.Control) {
 		if id == x.id {
 			continue
 		}
-		if _, ended := x.s.sessionEnded(id, x.s.now()); !ended {
+		d, ended := x.s.sessionEnded(id, x.s.now())
+		plays := d.Record.State == session.Playing && !d.FirstMedia.IsZero()
+		if !ended && (plays || d.ContentURL != x.d.ContentURL) {
 			return false
 		}
 	}

@@ -13,7 +13,7 @@ import (
 // beside puts another film of the phone on the control connection of the one that is moved.
 func (b *bed) beside(f bpf.Flow) {
 	d := b.detail(phone, "s2")
-	d.Control = f
+	d.Control, d.FirstMedia = f, time.Now()
 	b.tr.set("s2", func(x *tracer.Detail) { *x = d })
 	b.tr.mu.Lock()
 	defer b.tr.mu.Unlock()
@@ -63,6 +63,25 @@ func TestOtherFilmOfAWatchedConnection(t *testing.T) {
 				t.Errorf("ended: %v", b.tr.moved)
 			}
 		})
+	}
+}
+
+// What a player left behind on the connection when it went over to TCP is no other film.
+func TestLeftBehindOnAConnection(t *testing.T) {
+	b := newBed(t, quietConfig())
+	b.origin()
+	d, _ := b.tr.Detail("s1", time.Now())
+	b.tr.set("s1", func(d *tracer.Detail) { d.Record.Transport = session.TCP })
+	b.k.do(func() { b.k.tcp[d.Control] = bpf.TCPStats{} })
+	b.beside(d.Control)
+	b.tr.set("s2", func(d *tracer.Detail) { d.Record.State, d.FirstMedia = session.Paused, time.Time{} })
+	x := b.commits()
+	own := b.accepted()
+	until(t, own)
+	send(t, own, "RTSP/1.0 200 OK\r\nCSeq: 8\r\n\r\n")
+	b.await(x.ID, session.Done, "")
+	if n := b.s.Stats()["segments_forged"]; n != 2 {
+		t.Errorf("%d segments forged, want a RST and a FIN", n)
 	}
 }
 
