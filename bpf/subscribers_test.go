@@ -26,6 +26,7 @@ func TestUnsubscribeDisarms(t *testing.T) {
 	if !armed() {
 		t.Fatal("not armed")
 	}
+	must(t, b.WatchFlow(MediaFlow{Flow: benchFlow(5000)})) // which is forgotten later than the terminal
 	must(t, b.Unsubscribe(benchUE))
 	if e := b.entry(); e != 0 {
 		t.Errorf("entry %b of nobody", e)

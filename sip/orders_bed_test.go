@@ -386,15 +386,3 @@ func (b *bed) film(id string, ip netip.Addr, npt float64) session.Record {
 	b.stage.Put(r)
 	return r
 }
-
-// eventually waits until f is true.
-func eventually(t testing.TB, what string, f func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !f() {
-		if time.Now().After(deadline) {
-			t.Fatal("never: " + what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}

@@ -134,7 +134,7 @@ func TestReferSubscription(t *testing.T) {
 	if m := b.phone.next(); headerText(m, "Subscription-State") != "terminated;reason=timeout" || string(m.Body()) != "SIP/2.0 100 Trying\r\n" {
 		t.Errorf("last NOTIFY %s", m)
 	}
-	eventually(t, "forgotten", func() bool { return subscribe(b.phone, "refer", "60") == 481 })
+	until(t, "forgotten", func() bool { return subscribe(b.phone, "refer", "60") == 481 })
 	b.stage.step("t1", session.Refused, "")
 	b.tv.text()
 	b.phone.quiet()
@@ -147,12 +147,12 @@ func TestFilmFollows(t *testing.T) {
 	b.clock.add(leadNeeded + time.Second)
 	b.orders.observe("sip:alice@ims.test", doc(b.clock.Now()))
 	u := b.orders.user("sip:alice@ims.test")
-	eventually(t, "looked at without auto", func() bool { return len(b.orders.due()) == 0 })
+	until(t, "looked at without auto", func() bool { return len(b.orders.due()) == 0 })
 	b.tv.say("auto on", 202) // from here evidence counts
 	b.tv.text()
 	b.clock.add(leadNeeded + time.Second)
 	b.orders.observe("sip:alice@ims.test", doc(b.clock.Now()))
-	eventually(t, "a candidate", func() bool {
+	until(t, "a candidate", func() bool {
 		u.mu.Lock()
 		defer u.mu.Unlock()
 		return u.activity.candidate == "tv" && u.check.After(b.clock.Now())
@@ -173,7 +173,7 @@ func TestFilmFollows(t *testing.T) {
 	}
 	b.tv.text()
 	b.orders.observe("sip:alice@ims.test", doc(b.clock.Now().Add(-time.Second))) // from before the no
-	eventually(t, "looked at", func() bool { u.mu.Lock(); defer u.mu.Unlock(); return u.check.IsZero() })
+	until(t, "looked at", func() bool { u.mu.Lock(); defer u.mu.Unlock(); return u.check.IsZero() })
 	if n := len(b.stage.ordered()); n != 1 {
 		t.Errorf("%d orders", n)
 	}
