@@ -185,7 +185,7 @@ func TestServerBinding(t *testing.T) {
 func TestServerTeardownElsewhere(t *testing.T) {
 	t.Parallel()
 	s := serve(t, Live555Server())
-	p := play(t, PlayerConfig{URL: s.URL("film"), Silence: 400 * time.Millisecond})
+	p := play(t, PlayerConfig{URL: s.URL("film"), Silence: 2 * time.Second})
 	reach(t, p, 0)
 	other := dialRaw(t, s)
 	if got := other.ask("TEARDOWN", s.URL("film"), field{"Session", p.Session()}).status(); got != 200 {
