@@ -23,15 +23,7 @@ func (s *site) mmsFilm(t testing.TB, cfg lab.MMSConfig) *lab.MMSServer {
 	addr := s.Addr(lab.MS)
 	cfg.Host, cfg.Addr, cfg.HTTP = s.Host(lab.MS), netip.AddrPortFrom(addr, 1755), netip.AddrPortFrom(addr, 80)
 	server, err := lab.ServeMMS(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return server
+	return serving(t, server, err)
 }
 
 // playMMS starts a player in ns; it is ended with the test.
@@ -39,14 +31,7 @@ func (s *site) playMMS(t testing.TB, ns string, cfg lab.MMSPlayerConfig, url str
 	t.Helper()
 	cfg.Host, cfg.URL = s.Host(ns), url
 	p, err := lab.PlayMMS(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		p.Quit()
-		<-p.Done()
-	})
-	return p
+	return viewing(t, p, err)
 }
 
 // mmsURL returns how a film at ms is shown and opened: MMS over TCP is mms, and the usual ports

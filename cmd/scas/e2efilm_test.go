@@ -24,6 +24,12 @@ func (s *site) film(t testing.TB, cfg lab.ServerConfig, six bool) *lab.Server {
 	}
 	cfg.Host, cfg.Addr = s.Host(lab.MS), netip.AddrPortFrom(addr, 554)
 	server, err := lab.Serve(cfg)
+	return serving(t, server, err)
+}
+
+// serving has a server end with the test.
+func serving[S interface{ Close() error }](t testing.TB, server S, err error) S {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,6 +51,15 @@ func (s *site) playOn(t testing.TB, host lab.Host, cfg lab.PlayerConfig, url str
 	t.Helper()
 	cfg.Host, cfg.URL = host, url
 	p, err := lab.Play(t.Context(), cfg)
+	return viewing(t, p, err)
+}
+
+// viewing has the user of a player end it with the test.
+func viewing[P interface {
+	Quit()
+	Done() <-chan struct{}
+}](t testing.TB, p P, err error) P {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}

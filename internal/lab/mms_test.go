@@ -13,30 +13,16 @@ import (
 func serveMMS(t *testing.T, cfg MMSConfig) *MMSServer {
 	t.Helper()
 	s, err := ServeMMS(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return serving(t, s, err)
 }
 
 func playMMS(t *testing.T, cfg MMSPlayerConfig) *MMSPlayer {
 	t.Helper()
-	ctx := testContext(t)
-	p, err := PlayMMS(ctx, cfg)
+	p, err := PlayMMS(testContext(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		p.Quit()
-		if _, err := p.Wait(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	quits(t, p.Player)
 	return p
 }
 

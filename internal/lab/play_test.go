@@ -10,6 +10,12 @@ import (
 func serve(t *testing.T, cfg ServerConfig) *Server {
 	t.Helper()
 	s, err := Serve(cfg)
+	return serving(t, s, err)
+}
+
+// serving has a server end with the test.
+func serving[S interface{ Close() error }](t *testing.T, s S, err error) S {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,18 +29,24 @@ func serve(t *testing.T, cfg ServerConfig) *Server {
 
 func play(t *testing.T, cfg PlayerConfig) *Player {
 	t.Helper()
-	ctx := testContext(t)
-	p, err := Play(ctx, cfg)
+	p, err := Play(testContext(t), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	quits(t, p)
+	return p
+}
+
+// quits has the user of a player end it with the test.
+func quits(t *testing.T, p *Player) {
+	t.Helper()
+	ctx := testContext(t)
 	t.Cleanup(func() {
 		p.Quit()
 		if _, err := p.Wait(ctx); err != nil {
 			t.Error(err)
 		}
 	})
-	return p
 }
 
 // reach waits until a player has received the picture at npt or a later one.
