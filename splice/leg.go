@@ -53,7 +53,8 @@ type told struct {
 // reached is how a server was reached last.
 type reached struct {
 	router bool
-	until  time.Time // when router is no longer believed
+	until  time.Time     // when router is no longer believed
+	span   time.Duration // for how long it was
 }
 
 func newLegs(cfg Config, k Kernel, count *counters) *legs {
@@ -90,23 +91,24 @@ func (l *legs) open(ctx context.Context, f bpf.Flow) (c *net.TCPConn, release fu
 		return nil, nil, err
 	}
 	l.count.fellBack.Add(1)
-	believed := believe(err)
+	believed := believe(err, known.span)
 	c, release, err = l.asRouter(ctx, f)
 	if err == nil && believed > 0 {
-		l.remember(f.Server, reached{router: true, until: l.now().Add(believed)})
+		l.remember(f.Server, reached{router: true, until: l.now().Add(believed), span: believed})
 	}
 	return c, release, err
 }
 
 // believe returns for how long a leg that failed as the terminal speaks for the next ones to that
-// server: a port in use or a full map says nothing of them, silence may be one slow handshake.
-func believe(err error) time.Duration {
+// server: a port in use or a full map says nothing of them, silence may be one slow handshake, and
+// less so each time. before is for how long the last one did.
+func believe(err error, before time.Duration) time.Duration {
 	var t net.Error
 	switch {
 	case errors.Is(err, unix.EADDRINUSE) || errors.Is(err, bpf.ErrTooMany):
 		return 0
 	case errors.As(err, &t) && t.Timeout():
-		return slowFor
+		return min(max(slowFor, 2*before), routerFor)
 	}
 	return routerFor
 }
@@ -240,15 +242,12 @@ func (l *legs) takeBack(which func(*told) bool) {
 	}
 }
 
-func (l *legs) recall(server netip.AddrPort) (reached, bool) {
+// recall returns how a server was reached last, and whether that is still believed.
+func (l *legs) recall(server netip.AddrPort) (r reached, believed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r, ok := l.reached[server]
-	if ok && r.router && l.now().After(r.until) {
-		delete(l.reached, server)
-		return reached{}, false
-	}
-	return r, ok
+	return r, ok && !(r.router && l.now().After(r.until))
 }
 
 func (l *legs) remember(server netip.AddrPort, r reached) {

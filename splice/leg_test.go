@@ -112,17 +112,20 @@ func TestLegRemembersForATime(t *testing.T) {
 
 func TestBelieve(t *testing.T) {
 	for _, tt := range []struct {
-		err  error
-		want time.Duration
+		err    error
+		before time.Duration
+		want   time.Duration
 	}{
-		{context.DeadlineExceeded, slowFor},
-		{&net.OpError{Op: "dial", Err: unix.ETIMEDOUT}, slowFor},
-		{&net.OpError{Op: "dial", Err: unix.EHOSTUNREACH}, routerFor},
-		{&net.OpError{Op: "dial", Err: unix.EADDRNOTAVAIL}, routerFor},
-		{&net.OpError{Op: "dial", Err: unix.EADDRINUSE}, 0},
-		{bpf.ErrTooMany, 0},
+		{context.DeadlineExceeded, 0, slowFor},
+		{context.DeadlineExceeded, slowFor, 2 * slowFor},
+		{context.DeadlineExceeded, routerFor, routerFor},
+		{&net.OpError{Op: "dial", Err: unix.ETIMEDOUT}, 0, slowFor},
+		{&net.OpError{Op: "dial", Err: unix.EHOSTUNREACH}, 0, routerFor},
+		{&net.OpError{Op: "dial", Err: unix.EADDRNOTAVAIL}, 0, routerFor},
+		{&net.OpError{Op: "dial", Err: unix.EADDRINUSE}, slowFor, 0},
+		{bpf.ErrTooMany, 0, 0},
 	} {
-		if got := believe(tt.err); got != tt.want {
+		if got := believe(tt.err, tt.before); got != tt.want {
 			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
 		}
 	}
