@@ -7,7 +7,7 @@ LINT     := $(BIN)/golangci-lint-$(LINT_VERSION)
 VULN_VERSION := v1.1.4
 FUZZTIME ?= 30s
 PKGS     := ./...
-# Packages whose tests watch players in real time, mostly waiting: one after the other, four tests at a time.
+# Packages whose tests watch players in real time, mostly waiting: one after the other, six tests at a time.
 ALONE    := /cmd/scas$$|/internal/lab/peers$$
 
 # What the tests and the generator need beyond Go; the demo and the program need none of it.
@@ -41,8 +41,8 @@ test: deps lint check-generated race fuzz ## everything: lint, generated code, a
 
 race: deps ## all tests with the race detector, root tests and real peers included
 	@export SCAS_PRIV=1; r=0; \
-	$(GO) test -race -timeout 30m $$($(GO) list $(PKGS) | grep -vE '$(ALONE)') || r=1; \
-	$(GO) test -race -timeout 30m -p 1 -parallel 4 $$($(GO) list $(PKGS) | grep -E '$(ALONE)') || r=1; exit $$r
+	$(GO) test -race -timeout 30m -p 4 $$($(GO) list $(PKGS) | grep -vE '$(ALONE)') || r=1; \
+	$(GO) test -race -timeout 30m -p 1 -parallel 6 $$($(GO) list $(PKGS) | grep -E '$(ALONE)') || r=1; exit $$r
 
 test-unit: ## the tests that need neither root nor other programs
 	$(GO) test $(PKGS)

@@ -98,13 +98,10 @@ func TestRealMoves(t *testing.T) {
 	film := realSite(t)
 	moves := realMoves(os.Getenv("SCAS_MATRIX") == "1")
 	t.Run("move", func(t *testing.T) {
-		for _, m := range moves {
-			t.Run(m.name(), func(t *testing.T) {
-				t.Parallel()
-				m.run(t, m.lab(t, film), film)
-				m.check(t)
-			})
-		}
+		together(t, 4, moves, (*realMove).name, func(t *testing.T, m *realMove) {
+			m.run(t, m.lab(t, film), film)
+			m.check(t)
+		})
 	})
 	t.Logf("\n%s", realTable(moves))
 }

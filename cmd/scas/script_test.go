@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,12 @@ import (
 	"scas/session"
 )
 
+// A program with the race detector sleeps a second before it exits, unless it is told not to: a
+// minute and more in tests that run hundreds of commands.
+const raceExit = "atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
+	os.Setenv("GORACE", strings.TrimSpace(raceExit+" "+os.Getenv("GORACE")))
 	testscript.Main(m, map[string]func(){"scas": main, "scas-test-store": storeMain, screenPlayer: playOnScreen})
 }
 
@@ -36,6 +42,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("REPO", repo)
 			env.Setenv("SOCK", filepath.Join(dir, "s"))
 			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
