@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -99,7 +100,11 @@ func TestRealMoves(t *testing.T) {
 	moves := realMoves(os.Getenv("SCAS_MATRIX") == "1")
 	t.Run("move", func(t *testing.T) {
 		together(t, 4, moves, (*realMove).name, func(t *testing.T, m *realMove) {
-			m.run(t, m.lab(t, film), film)
+			for try := 0; !m.run(t, m.lab(t, film), film); try++ {
+				if try == 1 {
+					t.Fatal("the origin does not play")
+				}
+			}
 			m.check(t)
 		})
 	})
@@ -115,13 +120,19 @@ func (m *realMove) lab(t *testing.T, film peers.Film) *realLab {
 	return newRealLabWith(t, siteConfig{steer: m.steer, settle: realSettle * time.Second}, server)
 }
 
-// run carries the move out and measures it.
-func (m *realMove) run(t *testing.T, r *realLab, film peers.Film) {
+// run carries the move out and measures it. It is false when there is nothing to move: GStreamer's
+// player stands still on its first picture at times, where no gateway is (1 of 223 starts) as well.
+func (m *realMove) run(t *testing.T, r *realLab, film peers.Film) bool {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	url := r.server.URL(r.Addr(lab.MS).String(), film.MP4)
 	origin := r.play(t, m.origin, m.from, phone, url)
-	if _, err := origin.WaitPicture(ctx, 4*peers.Rate); err != nil {
+	begin, stop := context.WithTimeout(ctx, 30*time.Second)
+	defer stop()
+	if _, err := origin.WaitPicture(begin, 4*peers.Rate); err != nil {
+		if m.origin == peers.Gst && errors.Is(err, context.DeadlineExceeded) {
+			return false
+		}
 		t.Fatal(err)
 	}
 	r.scas(t, &m.transfer, "transfer", "--to", "tv")
@@ -150,6 +161,7 @@ func (m *realMove) run(t *testing.T, r *realLab, film peers.Film) {
 	m.exit, _ = origin.Exit()
 	m.left, _ = origin.Last()
 	m.afterwards(t, r, target)
+	return true
 }
 
 // afterwards looks at the network and the target from 5 s after done.
