@@ -67,42 +67,32 @@ func TestEndlessTracks(t *testing.T) {
 	}
 }
 
-// TestHeadInPieces: a head that comes in thousands of pieces is not read from its beginning
-// with each of them, and is read in the end.
+// TestHeadInPieces: a head, or its first line, that comes in thousands of pieces is not read from its
+// beginning with each of them, and is read in the end.
 func TestHeadInPieces(t *testing.T) {
-	d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
-	feed := func(s string) { d.Stream(testFlow(), bpf.ToServer, []byte(s), time.Unix(1000, 0)) }
-	feed("OPTIONS rtsp://h/a RTSP/1.0\r\nX:")
-	for range 20_000 {
-		feed("a\n ")
-	}
-	if d.read > 1<<20 {
-		t.Errorf("%d bytes were read for a head of 60000", d.read)
-	}
-	for _, piece := range []string{"\r", "\nCSeq: 1\r", "\n\r", "\nOPTIONS rtsp://h/a RTSP/1.0\r\nCSeq: 2\r\n\r\n"} {
-		feed(piece)
-	}
-	if c := d.conns[testFlow()]; len(c.pending) != 2 || len(c.toServer.buf) != 0 {
-		t.Errorf("%d requests read, %d bytes left", len(c.pending), len(c.toServer.buf))
-	}
-}
-
-// TestLineInPieces: the same of its first line.
-func TestLineInPieces(t *testing.T) {
-	d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
-	feed := func(s string) { d.Stream(testFlow(), bpf.ToServer, []byte(s), time.Unix(1000, 0)) }
-	feed("OPTIONS rtsp://h/")
-	for range 20_000 {
-		feed("a")
-	}
-	if d.read > 2<<20 {
-		t.Errorf("%d bytes were read for a line of 20000", d.read)
-	}
-	for _, piece := range []string{" RTSP/1.0\r", "\nCSeq: 1\r", "\n\r", "\nOPTIONS rtsp://h/a RTSP/1.0\r\nCSeq: 2\r\n\r\n"} {
-		feed(piece)
-	}
-	if c := d.conns[testFlow()]; len(c.pending) != 2 || len(c.pending[0].url) < 20_000 || len(c.toServer.buf) != 0 {
-		t.Errorf("%d requests read, %d bytes left", len(c.pending), len(c.toServer.buf))
+	for _, c := range []struct {
+		begins, goesOn, ends string
+		most                 uint64 // bytes read
+		url                  int    // its least length
+	}{
+		{"OPTIONS rtsp://h/a RTSP/1.0\r\nX:", "a\n ", "\r", 1 << 20, 1},
+		{"OPTIONS rtsp://h/", "a", " RTSP/1.0\r", 2 << 20, 20_000},
+	} {
+		d := NewDecoder(Config{AnyPort: true}, sessionSink{&watcher{}})
+		feed := func(s string) { d.Stream(testFlow(), bpf.ToServer, []byte(s), time.Unix(1000, 0)) }
+		feed(c.begins)
+		for range 20_000 {
+			feed(c.goesOn)
+		}
+		if d.read > c.most {
+			t.Errorf("%q: %d bytes were read", c.begins, d.read)
+		}
+		for _, piece := range []string{c.ends, "\nCSeq: 1\r", "\n\r", "\nOPTIONS rtsp://h/a RTSP/1.0\r\nCSeq: 2\r\n\r\n"} {
+			feed(piece)
+		}
+		if k := d.conns[testFlow()]; len(k.pending) != 2 || len(k.pending[0].url) < c.url || len(k.toServer.buf) != 0 {
+			t.Errorf("%q: %d requests read, %d bytes left", c.begins, len(k.pending), len(k.toServer.buf))
+		}
 	}
 }
 
